@@ -1,0 +1,159 @@
+#include "backburn/generate/rollout.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "backburn/base/cancel.h"
+#include "backburn/base/error.h"
+#include "backburn/base/rng.h"
+
+namespace backburn::generate {
+namespace {
+
+// An answer that is being decoded.
+struct Row {
+  size_t request = 0;
+  int64_t index = 0;  // within its group
+  uint64_t stream = 0;
+};
+
+// A prompt's prefill, kept until all answers of its group have a row.
+struct Prefill {
+  size_t request = 0;
+  int64_t admitted = 0;
+  std::vector<model::LayerKeyValues> key_values;
+  at::Tensor logits;  // [1, vocab], of the first token
+};
+
+Prefill prefill(const model::Network& network, size_t request, const std::vector<int32_t>& prompt) {
+  Prefill result{request, 0, {}, {}};
+  const model::TokenTree tree{prompt, {}};
+  const auto hidden = hidden_states(network, model::pack({&tree, 1}), &result.key_values);
+  result.logits = logits(network, hidden.narrow(0, hidden.size(0) - 1, 1));
+  return result;
+}
+
+class Rollout {
+ public:
+  Rollout(const model::Network& network, std::span<const RolloutRequest> requests, const RolloutOptions& options)
+      : network_(network), requests_(requests), options_(options), completions_(requests.size()) {
+    int64_t longest = 0;
+    int64_t total = 0;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      if (requests[i].prompt.empty()) fail("rollout: request {} has an empty prompt", i);
+      longest = std::max(longest, static_cast<int64_t>(requests[i].prompt.size()));
+      total += requests[i].num_generations;
+      completions_[i].resize(requests[i].num_generations);
+    }
+    const int64_t capacity = longest + options.max_completion_length;
+    if (capacity > network.config->max_position_embeddings) {
+      fail("the longest prompt ({} tokens) and max_completion_length ({}) exceed the model's context of {} tokens; "
+           "shorten the prompt or lower max_completion_length",
+           longest, options.max_completion_length, network.config->max_position_embeddings);
+    }
+    max_rows_ = std::min(options.max_rows, total);
+    cache_ = model::KeyValueCache::allocate(*network.config, max_rows_, capacity, network.dtype());
+  }
+
+  std::vector<std::vector<Completion>> run(const std::function<void(int64_t)>& on_finished) {
+    while (true) {
+      throw_if_stopped();
+      int64_t finished = admit();
+      if (rows_.empty() && next_request_ == requests_.size() && !has_waiting()) {
+        if (on_finished && finished > 0) on_finished(finished);
+        return std::move(completions_);
+      }
+      if (!rows_.empty()) finished += decode();
+      if (on_finished && finished > 0) on_finished(finished);
+    }
+  }
+
+ private:
+  bool has_waiting() const {
+    return waiting_.key_values.size() > 0 && waiting_.admitted < requests_[waiting_.request].num_generations;
+  }
+
+  // Gives free rows to waiting answers; draws the first token of each from its prompt's prefill.
+  int64_t admit() {
+    int64_t finished = 0;
+    while (static_cast<int64_t>(rows_.size()) < max_rows_) {
+      if (!has_waiting()) {
+        if (next_request_ == requests_.size()) break;
+        waiting_ = prefill(network_, next_request_, requests_[next_request_].prompt);
+        ++next_request_;
+        continue;
+      }
+      const RolloutRequest& request = requests_[waiting_.request];
+      const int64_t index = waiting_.admitted++;
+      const Row row{waiting_.request, index, stream_of({request.stream, static_cast<uint64_t>(index)})};
+      const float draw = uniform(options_.seed, row.stream, 0);
+      if (append(row, sample(waiting_.logits, {&draw, 1}, options_.sampling).front())) {
+        ++finished;
+        continue;
+      }
+      cache_.load(static_cast<int64_t>(rows_.size()), waiting_.key_values, 0,
+                  static_cast<int64_t>(request.prompt.size()));
+      rows_.push_back(row);
+    }
+    return finished;
+  }
+
+  // Records a token; true when it was the answer's last.
+  bool append(const Row& row, const SampledToken& token) {
+    Completion& completion = completions_[row.request][row.index];
+    completion.ids.push_back(token.id);
+    completion.logprobs.push_back(token.logprob);
+    completion.entropies.push_back(token.entropy);
+    const auto& stops = network_.config->stop_token_ids;
+    completion.stopped = std::find(stops.begin(), stops.end(), token.id) != stops.end();
+    return completion.stopped || static_cast<int64_t>(completion.ids.size()) >= options_.max_completion_length;
+  }
+
+  int64_t decode() {
+    std::vector<int32_t> ids;
+    std::vector<float> draws;
+    for (const Row& row : rows_) {
+      const auto& so_far = completions_[row.request][row.index].ids;
+      ids.push_back(so_far.back());
+      draws.push_back(uniform(options_.seed, row.stream, so_far.size()));
+    }
+    const auto hidden = decode_step(network_, ids, cache_);
+    const auto tokens = sample(logits(network_, hidden), draws, options_.sampling);
+    // From the back, so that the row that fills a gap has already been looked at.
+    int64_t finished = 0;
+    for (size_t i = rows_.size(); i-- > 0;) {
+      if (!append(rows_[i], tokens[i])) continue;
+      ++finished;
+      const size_t last = rows_.size() - 1;
+      if (i != last) {
+        cache_.move_row(static_cast<int64_t>(last), static_cast<int64_t>(i));
+        rows_[i] = rows_[last];
+      }
+      rows_.pop_back();
+    }
+    return finished;
+  }
+
+  const model::Network& network_;
+  std::span<const RolloutRequest> requests_;
+  const RolloutOptions& options_;
+  std::vector<std::vector<Completion>> completions_;
+  int64_t max_rows_ = 0;
+  model::KeyValueCache cache_;
+  std::vector<Row> rows_;
+  size_t next_request_ = 0;
+  Prefill waiting_;
+};
+
+}  // namespace
+
+std::vector<std::vector<Completion>> rollout(const model::Network& network, std::span<const RolloutRequest> requests,
+                                             const RolloutOptions& options,
+                                             const std::function<void(int64_t)>& on_finished) {
+  if (requests.empty()) return {};
+  const at::NoGradGuard no_grad;
+  return Rollout(network, requests, options).run(on_finished);
+}
+
+}  // namespace backburn::generate

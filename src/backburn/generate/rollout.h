@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "backburn/generate/sampler.h"
+#include "backburn/model/transformer.h"
+
+namespace backburn::generate {
+
+/// One prompt and how many answers it wants.
+struct RolloutRequest {
+  std::vector<int32_t> prompt;  ///< token ids, at least one
+  int64_t num_generations = 1;
+  /// Names this prompt in the random stream: with the seed, the answer's index and the token's place it decides every
+  /// draw, so that an answer does not depend on what else is in the batch.
+  uint64_t stream = 0;
+};
+
+/// One sampled answer.
+struct Completion {
+  std::vector<int32_t> ids;      ///< the stop token included when there is one
+  std::vector<float> logprobs;   ///< a value per id, see SampledToken
+  std::vector<float> entropies;  ///< a value per id, nats
+  bool stopped = false;          ///< ended by a stop token, not by the length limit
+};
+
+struct RolloutOptions {
+  SamplingOptions sampling;
+  int64_t max_completion_length = 48;  ///< tokens, the stop token included
+  int64_t max_rows = 64;               ///< answers decoded at the same time
+  uint64_t seed = 0;
+};
+
+/// Samples all requests: each prompt is prefilled once for its whole group, a finished row leaves the batch at once, and
+/// the next waiting answer takes its place. Returns, for each request, its num_generations answers in order of index.
+/// `on_finished`, if given, is told the number of answers finished since the last call. Ctrl-C stops with an Error.
+std::vector<std::vector<Completion>> rollout(const model::Network& network, std::span<const RolloutRequest> requests,
+                                             const RolloutOptions& options,
+                                             const std::function<void(int64_t)>& on_finished = {});
+
+}  // namespace backburn::generate

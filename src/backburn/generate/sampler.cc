@@ -1,0 +1,88 @@
+#include "backburn/generate/sampler.h"
+
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "backburn/base/error.h"
+
+namespace backburn::generate {
+namespace {
+
+// Sets the probabilities that top_k, top_p and min_p cut to zero. Returns what is left of the mass.
+double truncate(std::span<float> probabilities, const SamplingOptions& options) {
+  const float largest = *std::max_element(probabilities.begin(), probabilities.end());
+  const float floor = static_cast<float>(options.min_p) * largest;
+  std::vector<int32_t> order;
+  for (size_t i = 0; i < probabilities.size(); ++i) {
+    if (probabilities[i] > 0 && probabilities[i] >= floor) order.push_back(static_cast<int32_t>(i));
+  }
+  // Ties go to the smaller id, so that the result does not depend on the sort.
+  std::sort(order.begin(), order.end(), [&](int32_t left, int32_t right) {
+    return probabilities[left] != probabilities[right] ? probabilities[left] > probabilities[right] : left < right;
+  });
+  size_t keep = order.size();
+  if (options.top_k > 0) keep = std::min(keep, static_cast<size_t>(options.top_k));
+  double mass = 0;
+  size_t kept = 0;
+  while (kept < keep && (kept == 0 || mass < options.top_p)) mass += probabilities[order[kept++]];
+  std::vector<float> cut(probabilities.size(), 0.0F);
+  for (size_t i = 0; i < kept; ++i) cut[order[i]] = probabilities[order[i]];
+  std::copy(cut.begin(), cut.end(), probabilities.begin());
+  return mass;
+}
+
+// The first token whose cumulative probability passes `target`; the last possible one if rounding left none.
+int32_t invert(std::span<const float> probabilities, double target) {
+  double sum = 0;
+  int32_t last = 0;
+  for (size_t i = 0; i < probabilities.size(); ++i) {
+    if (probabilities[i] <= 0) continue;
+    sum += probabilities[i];
+    last = static_cast<int32_t>(i);
+    if (sum > target) return last;
+  }
+  return last;
+}
+
+}  // namespace
+
+std::vector<SampledToken> sample(const at::Tensor& logits, std::span<const float> uniforms,
+                                 const SamplingOptions& options) {
+  const at::NoGradGuard no_grad;
+  const bool greedy = options.temperature == 0;
+  const auto scaled = greedy || options.temperature == 1.0 ? logits : logits / options.temperature;
+  const auto logprobs = at::log_softmax(scaled, -1).contiguous();
+  const auto probabilities = logprobs.exp();
+  const auto entropies = -(probabilities * logprobs).nan_to_num_(0.0).sum(-1);
+  const int64_t vocabulary = logits.size(1);
+  const bool cut = options.top_k > 0 || options.top_p < 1.0 || options.min_p > 0.0;
+
+  std::vector<SampledToken> sampled(uniforms.size());
+  std::vector<char> broken(uniforms.size(), 0);
+  at::parallel_for(0, static_cast<int64_t>(uniforms.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const std::span<float> p(probabilities.data_ptr<float>() + row * vocabulary, vocabulary);
+      const float* logprob = logprobs.data_ptr<float>() + row * vocabulary;
+      int32_t id = 0;
+      if (greedy) {
+        id = static_cast<int32_t>(std::max_element(logprob, logprob + vocabulary) - logprob);
+      } else {
+        const double mass = cut ? truncate(p, options) : std::accumulate(p.begin(), p.end(), 0.0);
+        id = invert(p, uniforms[row] * mass);
+      }
+      broken[row] = !(logprob[id] <= 0);
+      sampled[row] = {id, logprob[id], entropies.data_ptr<float>()[row]};
+    }
+  });
+  if (std::find(broken.begin(), broken.end(), 1) != broken.end()) {
+    fail("the model's logits are not numbers (NaN or infinite): the weights are damaged or training diverged; "
+         "lower the learning rate or check the model file");
+  }
+  return sampled;
+}
+
+}  // namespace backburn::generate

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "backburn/base/json.h"
+
+namespace backburn::model {
+
+/// What a decoder-only transformer is made of. An architecture is a function that fills this struct; differences
+/// between families are fields, not subclasses.
+struct ModelConfig {
+  std::string architecture;  ///< Hugging Face `model_type`: "llama" or "qwen2".
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;
+  int64_t num_hidden_layers = 0;
+  int64_t num_attention_heads = 0;
+  int64_t num_key_value_heads = 0;
+  int64_t head_dim = 0;
+  int64_t max_position_embeddings = 0;
+  double rms_norm_eps = 1e-6;
+  double rope_theta = 10000.0;
+  bool attention_bias = false;         ///< biases on the query, key and value projections
+  bool attention_output_bias = false;  ///< bias on the attention's output projection
+  bool tie_word_embeddings = false;
+  int64_t bos_token_id = -1;                 ///< -1: none
+  int64_t pad_token_id = -1;                 ///< -1: none
+  std::vector<int64_t> stop_token_ids = {};  ///< any of these ends an answer (`eos_token_id`)
+};
+
+/// Reads a Hugging Face config.json (Transformers 4 and 5 layouts). `origin` is named in errors: an unknown
+/// model_type, a missing key, a size that does not divide, a feature this program does not compute.
+ModelConfig config_from_hugging_face(const Json& json, const std::string& origin);
+
+/// The config.json that Transformers needs to load weights of this shape stored as `dtype` ("bfloat16", "float32").
+Json config_to_hugging_face(const ModelConfig& config, const std::string& dtype);
+
+/// Throws unless every size is positive, divides where it must, and stays below what a real model has.
+void check_config(const ModelConfig& config, const std::string& origin);
+
+/// Weights in the transformer, embeddings included (tied embeddings count once).
+int64_t parameter_count(const ModelConfig& config);
+
+}  // namespace backburn::model

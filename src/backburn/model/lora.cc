@@ -1,0 +1,91 @@
+#include "backburn/model/lora.h"
+
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+
+#include <cmath>
+#include <stdexcept>
+
+#include "backburn/base/rng.h"
+
+namespace backburn::model {
+
+std::vector<at::Tensor> Adapter::parameters() const {
+  std::vector<at::Tensor> list;
+  for (const auto& layer : layers) {
+    for (const LoraPair& pair : layer) {
+      list.push_back(pair.a);
+      list.push_back(pair.b);
+    }
+  }
+  return list;
+}
+
+at::Tensor& projection(LayerWeights& layer, Projection which) {
+  const std::array<at::Tensor*, 7> list = {&layer.q,    &layer.k,  &layer.v,   &layer.o,
+                                           &layer.gate, &layer.up, &layer.down};
+  return *list[static_cast<size_t>(which)];
+}
+
+const at::Tensor& projection(const LayerWeights& layer, Projection which) {
+  const std::array<const at::Tensor*, 7> list = {&layer.q,    &layer.k,  &layer.v,   &layer.o,
+                                                 &layer.gate, &layer.up, &layer.down};
+  return *list[static_cast<size_t>(which)];
+}
+
+std::pair<int64_t, int64_t> projection_shape(const ModelConfig& config, Projection which) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t queries = config.num_attention_heads * config.head_dim;
+  const int64_t keys = config.num_key_value_heads * config.head_dim;
+  switch (which) {
+    case Projection::q:
+      return {queries, hidden};
+    case Projection::k:
+    case Projection::v:
+      return {keys, hidden};
+    case Projection::o:
+      return {hidden, queries};
+    case Projection::gate:
+    case Projection::up:
+      return {config.intermediate_size, hidden};
+    case Projection::down:
+      return {hidden, config.intermediate_size};
+  }
+  throw std::logic_error("projection_shape: no such projection");
+}
+
+Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed) {
+  Adapter adapter{rank, alpha, {}};
+  adapter.layers.resize(config.num_hidden_layers);
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    for (size_t target = 0; target < projection_names.size(); ++target) {
+      const auto [out, in] = projection_shape(config, static_cast<Projection>(target));
+      at::Tensor a = at::empty({rank, in}, at::kFloat);
+      const uint64_t stream = stream_of({static_cast<uint64_t>(layer), target});
+      const float bound = 1.0F / std::sqrt(static_cast<float>(in));
+      float* values = a.data_ptr<float>();
+      for (int64_t i = 0; i < a.numel(); ++i) {
+        values[i] = (2.0F * uniform(seed, stream, static_cast<uint64_t>(i)) - 1.0F) * bound;
+      }
+      adapter.layers[layer][target] = {a.requires_grad_(true),
+                                       at::zeros({out, rank}, at::kFloat).requires_grad_(true)};
+    }
+  }
+  return adapter;
+}
+
+Weights merge(const Weights& weights, const Adapter& adapter) {
+  const at::NoGradGuard no_grad;
+  Weights merged = weights;
+  for (size_t layer = 0; layer < merged.layers.size(); ++layer) {
+    for (size_t target = 0; target < projection_names.size(); ++target) {
+      at::Tensor& weight = projection(merged.layers[layer], static_cast<Projection>(target));
+      const LoraPair& pair = adapter.layers[layer][target];
+      weight = weight.to(at::kFloat).addmm(pair.b, pair.a, 1.0, adapter.scale()).to(weight.scalar_type());
+    }
+  }
+  return merged;
+}
+
+}  // namespace backburn::model

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "backburn/model/weights.h"
+
+namespace backburn::model {
+
+/// The linear layers of a decoder layer, in PEFT's names (q_proj … down_proj).
+enum class Projection { q, k, v, o, gate, up, down };
+inline constexpr std::array<const char*, 7> projection_names = {"q_proj", "k_proj",  "v_proj",   "o_proj",
+                                                                "gate_proj", "up_proj", "down_proj"};
+
+/// A low-rank update of one linear layer: W' = W + scale · b · a (Hu 2021, arXiv 2106.09685).
+struct LoraPair {
+  at::Tensor a;  ///< [rank, in], f32
+  at::Tensor b;  ///< [out, rank], f32
+};
+
+/// A LoRA adapter over all linear layers of every decoder layer; embeddings and head stay frozen, as PEFT's
+/// "all-linear" does. Parameters are f32 whatever the model computes in, so that small steps are not rounded away.
+struct Adapter {
+  int64_t rank = 16;
+  double alpha = 32.0;
+  std::vector<std::array<LoraPair, 7>> layers;
+
+  double scale() const { return alpha / static_cast<double>(rank); }
+  /// All a's and b's in a fixed order (layer by layer, q … down, a before b).
+  std::vector<at::Tensor> parameters() const;
+};
+
+/// A fresh adapter as PEFT initialises it: a uniform in ±1/√in (kaiming_uniform with a = √5), b zero, so that the
+/// model starts unchanged. Same seed, same bits.
+Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed);
+
+/// {out, in} of one projection's weight.
+std::pair<int64_t, int64_t> projection_shape(const ModelConfig& config, Projection which);
+
+/// The weight matrix of one projection.
+at::Tensor& projection(LayerWeights& layer, Projection which);
+const at::Tensor& projection(const LayerWeights& layer, Projection which);
+
+/// A copy of `weights` with the adapter folded in: W + scale · b · a computed in f32, rounded once to W's dtype.
+/// Tensors that the adapter does not touch are shared, not copied.
+Weights merge(const Weights& weights, const Adapter& adapter);
+
+}  // namespace backburn::model

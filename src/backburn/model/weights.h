@@ -1,0 +1,42 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "backburn/model/config.h"
+
+namespace backburn::model {
+
+/// One decoder layer's frozen tensors; an undefined bias means the family has none.
+struct LayerWeights {
+  at::Tensor attention_norm;  ///< [hidden]
+  at::Tensor q;               ///< [heads × head_dim, hidden]
+  at::Tensor k, v;            ///< [key_value_heads × head_dim, hidden]
+  at::Tensor o;               ///< [hidden, heads × head_dim]
+  at::Tensor q_bias, k_bias, v_bias, o_bias;
+  at::Tensor mlp_norm;    ///< [hidden]
+  at::Tensor gate, up;    ///< [intermediate, hidden]
+  at::Tensor down;        ///< [hidden, intermediate]
+};
+
+/// All frozen tensors, in the compute dtype (bf16 or f32). Rows of q and k follow Hugging Face's half-split RoPE.
+struct Weights {
+  at::Tensor embedding;  ///< [vocab, hidden]
+  std::vector<LayerWeights> layers;
+  at::Tensor final_norm;  ///< [hidden]
+  at::Tensor head;        ///< [vocab, hidden]; the same tensor as `embedding` when tied
+};
+
+/// A tensor of the model by its Hugging Face name ("model.layers.0.self_attn.q_proj.weight"), and where it belongs.
+struct NamedWeight {
+  std::string name;
+  at::Tensor* tensor;
+  std::vector<int64_t> shape;
+};
+
+/// Every tensor that a model of this config has, with its place in `weights` (whose layers are resized to fit).
+/// The one list from which loaders and exporters work. The tied head is left out.
+std::vector<NamedWeight> named_weights(const ModelConfig& config, Weights& weights);
+
+}  // namespace backburn::model

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace backburn::train {
+
+/// The GRPO family's loss, in TRL's names (`GRPOConfig`, TRL 1.16).
+struct PolicyLossOptions {
+  /// How per-token losses become one number: grpo (mean over each answer's tokens, then over answers; Shao 2024,
+  /// arXiv 2402.03300), bnpo and dapo (mean over all tokens; Yu 2025, arXiv 2503.14476), dr_grpo (sum over
+  /// answers × max_completion_length; Liu 2025, arXiv 2503.20783), luspo (sum over tokens, mean over answers), cispo
+  /// (clipped weight on ln π; arXiv 2506.13585), sapo (a soft gate instead of the clip; arXiv 2511.20347).
+  std::string loss_type = "grpo";
+  std::string importance_sampling_level = "token";  ///< token, or sequence (GSPO; Zheng 2025, arXiv 2507.18071)
+  double epsilon = 0.2;        ///< clip range below 1
+  double epsilon_high = 0.2;   ///< clip range above 1 (cispo: the cap of the ratio itself)
+  double delta = 0.0;          ///< upper bound of the ratio for two-sided clipping; 0: none
+  double beta = 0.0;           ///< weight of the KL to the reference model (estimator k3)
+  double sapo_temperature_pos = 1.0;
+  double sapo_temperature_neg = 1.05;
+  int64_t max_completion_length = 48;  ///< dr_grpo's denominator
+};
+
+/// Answers whose tokens lie end to end; all tensors [tokens] f32.
+struct PolicyBatch {
+  at::Tensor logprobs;            ///< ln π of the policy that is trained, differentiable
+  at::Tensor old_logprobs;        ///< of the policy that sampled; undefined: the same policy (first update)
+  at::Tensor reference_logprobs;  ///< of the reference model; undefined: only with beta 0
+  std::vector<int64_t> lengths;   ///< tokens per answer
+  std::vector<double> advantages; ///< one per answer
+};
+
+/// What the loss is divided by: counts over the whole step, of which a PolicyBatch may be a part.
+struct LossNormalizer {
+  int64_t completions = 0;
+  int64_t tokens = 0;
+};
+
+struct PolicyLoss {
+  at::Tensor loss;          ///< scalar; the step's loss is the sum over its parts
+  double kl_sum = 0;        ///< Σ over tokens of the k3 estimate; 0 without a reference
+  int64_t clipped_low = 0;  ///< tokens (or, at sequence level, answers) clipped below with a negative advantage
+  int64_t clipped_high = 0; ///< … above with a positive advantage
+};
+
+/// Errors: an unknown loss_type or importance_sampling_level (usage).
+PolicyLoss policy_loss(const PolicyLossOptions& options, const PolicyBatch& batch, const LossNormalizer& normalizer);
+
+/// Group-relative advantages, r − mean(group), divided by scale + 1e-4 where scale is the unbiased standard deviation
+/// of the group ("group"), of the whole batch ("batch"), or not divided ("none"). rewards: groups of num_generations.
+std::vector<double> group_advantages(std::span<const double> rewards, int64_t num_generations,
+                                     const std::string& scale_rewards);
+
+}  // namespace backburn::train
