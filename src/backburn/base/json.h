@@ -16,7 +16,10 @@ Json parse_json(std::string_view text, std::string_view origin);
 /// Reads one JSON document. Errors: missing file, not JSON (file, line, column).
 Json read_json_file(const std::filesystem::path& path);
 
-/// Reads JSON lines, one value a line; empty lines are skipped. Errors name file and line.
+/// Parses JSON lines, one value a line; empty lines are skipped. Errors name `origin` and line.
+std::vector<Json> parse_jsonl(std::string_view text, std::string_view origin);
+
+/// parse_jsonl of a file.
 std::vector<Json> read_jsonl_file(const std::filesystem::path& path);
 
 }  // namespace backburn
