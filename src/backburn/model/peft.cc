@@ -1,0 +1,149 @@
+#include "backburn/model/peft.h"
+
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <set>
+
+#include "backburn/base/error.h"
+#include "backburn/base/files.h"
+#include "backburn/base/json.h"
+#include "backburn/model/safetensors.h"
+#include "backburn/model/staged_folder.h"
+
+namespace backburn::model {
+namespace {
+
+constexpr const char* config_name = "adapter_config.json";
+constexpr const char* weights_name = "adapter_model.safetensors";
+
+// PEFT's name of one projection in one layer, up to ".lora_A.weight".
+std::string module_name(size_t layer, size_t which) {
+  const char* block = which < 4 ? "self_attn" : "mlp";
+  return fmt::format("base_model.model.model.layers.{}.{}.{}", layer, block, projection_names[which]);
+}
+
+// Whether a setting is as if it were not there: null, false, 0, "none" or empty.
+bool is_off(const Json& value) {
+  return value.is_null() || value == false || value == "none" || value == 0 ||
+         ((value.is_array() || value.is_object() || value.is_string()) && value.empty());
+}
+
+void refuse_uncomputed(const Json& json, const std::string& origin) {
+  for (const char* key :
+       {"use_dora", "modules_to_save", "bias", "rank_pattern", "alpha_pattern", "layer_replication",
+        "fan_in_fan_out", "trainable_token_indices", "target_parameters", "lora_bias", "use_qalora",
+        "use_bdlora", "arrow_config", "alora_invocation_tokens", "megatron_config", "exclude_modules"}) {
+    auto found = json.find(key);
+    if (found != json.end() && !is_off(*found)) {
+      fail("{}: \"{}\": {} is not supported (supported: plain LoRA on linear layers, no trained biases)",
+           origin, key, found->dump().substr(0, 60));
+    }
+  }
+}
+
+}  // namespace
+
+void save_adapter(const Adapter& adapter, const ModelConfig& config, const std::filesystem::path& folder,
+                  const std::string& base_model) {
+  Json json;
+  json["peft_type"] = "LORA";
+  json["task_type"] = "CAUSAL_LM";
+  json["base_model_name_or_path"] = base_model;
+  json["r"] = adapter.rank;
+  json["lora_alpha"] = adapter.alpha;
+  if (adapter.alpha == std::floor(adapter.alpha) && std::abs(adapter.alpha) < 1e9) {
+    json["lora_alpha"] = static_cast<int64_t>(adapter.alpha);
+  }
+  json["lora_dropout"] = 0.0;
+  json["target_modules"] = projection_names;
+  json["bias"] = "none";
+  json["fan_in_fan_out"] = false;
+  json["inference_mode"] = true;
+  json["init_lora_weights"] = true;
+  json["use_rslora"] = false;
+  json["use_dora"] = false;
+  json["modules_to_save"] = nullptr;
+  json["rank_pattern"] = Json::object();
+  json["alpha_pattern"] = Json::object();
+
+  if (static_cast<int64_t>(adapter.layers.size()) != config.num_hidden_layers) {
+    fail("{}: the adapter has {} layers, the model {}", folder.string(), adapter.layers.size(),
+         config.num_hidden_layers);
+  }
+  std::vector<NamedTensor> tensors;
+  for (size_t layer = 0; layer < adapter.layers.size(); ++layer) {
+    for (size_t which = 0; which < projection_names.size(); ++which) {
+      const LoraPair& pair = adapter.layers[layer][which];
+      tensors.push_back({module_name(layer, which) + ".lora_A.weight", pair.a});
+      tensors.push_back({module_name(layer, which) + ".lora_B.weight", pair.b});
+    }
+  }
+  StagedFolder staged(folder);
+  write_file(staged.path() / config_name, json.dump(2) + "\n");
+  write_safetensors(staged.path() / weights_name, tensors, at::kFloat);
+  staged.commit();
+}
+
+Adapter load_adapter(const std::filesystem::path& folder, const ModelConfig& config) {
+  const std::string origin = (folder / config_name).string();
+  const Json json = read_json_file(folder / config_name);
+  if (!json.is_object()) fail("{}: expected a JSON object", origin);
+  auto kind = json.find("peft_type");
+  if (kind == json.end() || *kind != "LORA") {
+    fail("{}: peft_type is {}, expected \"LORA\"", origin,
+         kind == json.end() ? "missing" : kind->dump().substr(0, 40));
+  }
+  refuse_uncomputed(json, origin);
+  auto number = [&](const char* key, double limit) {
+    auto found = json.find(key);
+    if (found == json.end() || !found->is_number()) fail("{}: key \"{}\" must be a number", origin, key);
+    const double value = found->get<double>();
+    if (!(value > 0) || value > limit)
+      fail("{}: {} is {}, expected above 0 and at most {}", origin, key, value, limit);
+    return value;
+  };
+  Adapter adapter;
+  const double rank = number("r", 65536);
+  if (rank != std::floor(rank)) fail("{}: r is {}, expected a whole number", origin, rank);
+  adapter.rank = static_cast<int64_t>(rank);
+  adapter.alpha = number("lora_alpha", 1e9);
+  if (json.contains("use_rslora") && json["use_rslora"] == true)
+    adapter.alpha *= std::sqrt(rank);  // scale = alpha / √r
+
+  const Safetensors stored = Safetensors::open(folder / weights_name);
+  std::set<std::string> known;
+  size_t found = 0;
+  for (size_t layer = 0; layer < static_cast<size_t>(config.num_hidden_layers); ++layer) {
+    auto& pairs = adapter.layers.emplace_back();
+    for (size_t which = 0; which < projection_names.size(); ++which) {
+      const auto [out, in] = projection_shape(config, static_cast<Projection>(which));
+      const std::string a = module_name(layer, which) + ".lora_A.weight";
+      const std::string b = module_name(layer, which) + ".lora_B.weight";
+      const std::array<int64_t, 2> a_shape = {adapter.rank, in};
+      const std::array<int64_t, 2> b_shape = {out, adapter.rank};
+      known.insert({a, b});
+      if (!stored.contains(a) && !stored.contains(b)) {
+        pairs[which] = {at::zeros(a_shape, at::kFloat), at::zeros(b_shape, at::kFloat)};
+        continue;
+      }
+      ++found;
+      // Cloned: parameters are trained in place, the mapping is read-only.
+      pairs[which] = {stored.tensor(a, a_shape, at::kFloat).clone(),
+                      stored.tensor(b, b_shape, at::kFloat).clone()};
+    }
+  }
+  for (const auto& [name, entry] : stored.entries()) {
+    if (!known.contains(name)) {
+      fail("{}: tensor \"{}\" belongs to no linear layer of this model ({} with {} layers)",
+           (folder / weights_name).string(), name, config.architecture, config.num_hidden_layers);
+    }
+  }
+  if (found == 0) fail("{}: holds no LoRA tensors", (folder / weights_name).string());
+  return adapter;
+}
+
+}  // namespace backburn::model
