@@ -1,9 +1,10 @@
 #include "backburn/model/load.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/cpu/Utils.h>
 #include <ATen/ops/empty.h>
 #include <c10/util/BFloat16.h>
+#include <cpuid.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -139,7 +140,10 @@ Model load_model(const std::string& path_or_name, at::ScalarType dtype) {
 }
 
 at::ScalarType default_dtype() {
-  return at::cpu::is_avx512_bf16_supported() || at::cpu::is_amx_tile_supported() ? at::kBFloat16 : at::kFloat;
+  // Leaf 7, sub-leaf 0, edx bit 22: AMX-BF16 (Intel SDM, volume 2, CPUID).
+  unsigned int eax = 0, ebx = 0, ecx = 0, edx = 0;
+  const bool amx = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx >> 22 & 1) != 0;
+  return amx || __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat;
 }
 
 std::vector<int32_t> chat_prompt(const Model& model, std::span<const text::Message> messages,
