@@ -214,7 +214,7 @@ const T& typed(const GgufFile& file, const std::string& key, const char* type) {
 
 int64_t GgufTensor::values() const {
   int64_t product = 1;
-  for (int64_t size : shape) product *= size;
+  for (int64_t length : shape) product *= length;
   return product;
 }
 

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool exists(const fs::path& path) {
+bool is_there(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
 }
@@ -30,7 +30,9 @@ Json read_object(const fs::path& path) {
 }
 
 // An optional file of the folder; an empty object when it is not there.
-Json read_object_if_there(const fs::path& path) { return exists(path) ? read_object(path) : Json::object(); }
+Json read_object_if_there(const fs::path& path) {
+  return is_there(path) ? read_object(path) : Json::object();
+}
 
 void add_stop(ModelConfig& config, int64_t id, const std::string& origin) {
   if (id < 0 || id >= config.vocab_size) {
@@ -55,7 +57,7 @@ std::string token_content(const Json& json, const char* key) {
 // variants.
 std::pair<std::string, std::string> read_template(const fs::path& folder, const Json& tokenizer_config) {
   const fs::path jinja = folder / "chat_template.jinja";
-  if (exists(jinja)) return {read_file(jinja), jinja.string()};
+  if (is_there(jinja)) return {read_file(jinja), jinja.string()};
   const std::string origin = (folder / "tokenizer_config.json").string();
   auto found = tokenizer_config.find("chat_template");
   if (found != tokenizer_config.end() && found->is_string()) return {found->get<std::string>(), origin};

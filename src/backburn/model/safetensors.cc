@@ -1,5 +1,6 @@
 #include "backburn/model/safetensors.h"
 
+#include <ATen/ops/empty.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 

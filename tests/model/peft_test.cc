@@ -1,0 +1,123 @@
+#include "backburn/model/peft.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "backburn/base/error.h"
+#include "backburn/base/files.h"
+#include "backburn/base/json.h"
+
+namespace backburn::model {
+namespace {
+
+using testing::HasSubstr;
+
+ModelConfig tiny() {
+  ModelConfig config;
+  config.architecture = "llama";
+  config.vocab_size = 16;
+  config.hidden_size = 8;
+  config.intermediate_size = 12;
+  config.num_hidden_layers = 2;
+  config.num_attention_heads = 2;
+  config.num_key_value_heads = 1;
+  config.head_dim = 4;
+  config.max_position_embeddings = 64;
+  return config;
+}
+
+Adapter random_adapter() {
+  Adapter adapter;
+  adapter.rank = 3;
+  adapter.alpha = 6;
+  at::manual_seed(1);
+  for (int layer = 0; layer < 2; ++layer) {
+    auto& pairs = adapter.layers.emplace_back();
+    for (size_t which = 0; which < 7; ++which) {
+      const auto [out, in] = projection_shape(tiny(), static_cast<Projection>(which));
+      pairs[which] = {at::randn({3, in}), at::randn({out, 3})};
+    }
+  }
+  return adapter;
+}
+
+class Peft : public testing::Test {
+ protected:
+  void SetUp() override { save_adapter(random_adapter(), tiny(), folder(), "org/base"); }
+  std::filesystem::path folder() const { return temporary_.path() / "adapter"; }
+  void set(const char* key, const Json& value) {
+    Json json = read_json_file(folder() / "adapter_config.json");
+    json[key] = value;
+    write_file(folder() / "adapter_config.json", json.dump());
+  }
+  std::string error_of(const ModelConfig& config = tiny()) {
+    try {
+      load_adapter(folder(), config);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+  TemporaryFolder temporary_;
+};
+
+TEST_F(Peft, WhatIsWrittenIsRead) {
+  const Adapter before = random_adapter();
+  const Adapter after = load_adapter(folder(), tiny());
+  EXPECT_EQ(after.rank, 3);
+  EXPECT_EQ(after.alpha, 6);
+  for (size_t layer = 0; layer < 2; ++layer) {
+    for (size_t which = 0; which < 7; ++which) {
+      EXPECT_TRUE(at::equal(before.layers[layer][which].a, after.layers[layer][which].a));
+      EXPECT_TRUE(at::equal(before.layers[layer][which].b, after.layers[layer][which].b));
+    }
+  }
+  EXPECT_EQ(read_json_file(folder() / "adapter_config.json")["base_model_name_or_path"], "org/base");
+}
+
+TEST_F(Peft, AnOlderAdapterIsReplacedButNobodysFilesAreDeleted) {
+  save_adapter(random_adapter(), tiny(), folder(), "org/other");
+  EXPECT_EQ(read_json_file(folder() / "adapter_config.json")["base_model_name_or_path"], "org/other");
+  std::ofstream(folder() / "notes.txt") << "mine";
+  EXPECT_THROW(save_adapter(random_adapter(), tiny(), folder(), "org/base"), Error);
+  EXPECT_TRUE(std::filesystem::exists(folder() / "notes.txt"));
+  // The folder itself is all that is left beside it.
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(temporary_.path()), {}), 1);
+}
+
+TEST_F(Peft, RankStabilisedScaleIsFoldedIn) {
+  set("use_rslora", true);
+  EXPECT_NEAR(load_adapter(folder(), tiny()).scale(), 6 / std::sqrt(3.0), 1e-12);
+}
+
+TEST_F(Peft, RefusesWhatIsNotComputed) {
+  const std::pair<const char*, Json> cases[] = {{"use_dora", true},
+                                                {"modules_to_save", {"lm_head"}},
+                                                {"bias", "all"},
+                                                {"rank_pattern", {{"q_proj", 8}}},
+                                                {"peft_type", "IA3"}};
+  for (const auto& [key, value] : cases) {
+    save_adapter(random_adapter(), tiny(), folder(), "org/base");
+    set(key, value);
+    EXPECT_THAT(error_of(), HasSubstr(key));
+  }
+}
+
+TEST_F(Peft, RefusesAnAdapterOfAnotherModel) {
+  ModelConfig wider = tiny();
+  wider.hidden_size = 16;
+  EXPECT_THAT(error_of(wider), HasSubstr("has shape [3, 8], expected [3, 16]"));
+  ModelConfig shallower = tiny();
+  shallower.num_hidden_layers = 1;
+  EXPECT_THAT(error_of(shallower), HasSubstr("belongs to no linear layer"));
+  set("r", 4);
+  EXPECT_THAT(error_of(), HasSubstr("expected [4, 8]"));
+  set("r", -1);
+  EXPECT_THAT(error_of(), HasSubstr("r is -1"));
+}
+
+}  // namespace
+}  // namespace backburn::model
