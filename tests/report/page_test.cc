@@ -1,0 +1,144 @@
+// The page in a real browser. Skipped where there is no Chromium.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <sstream>
+
+#include "backburn/base/files.h"
+#include "backburn/report/html.h"
+
+namespace backburn::report {
+namespace {
+
+std::string find_chromium() {
+  const char* path = std::getenv("PATH");
+  for (const std::string name : {"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}) {
+    std::istringstream folders(path ? path : "");
+    for (std::string folder; std::getline(folders, folder, ':');) {
+      if (std::filesystem::exists(folder + "/" + name)) return folder + "/" + name;
+    }
+  }
+  return "";
+}
+
+class Page : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    chromium_ = find_chromium();
+    if (chromium_.empty()) GTEST_SKIP() << "no chromium in PATH: the page is not tested in a browser";
+  }
+
+  // The page's elements after its script has run, as HTML without the scripts and the style sheet.
+  std::string dom_of(const Json& data) {
+    const TemporaryFolder folder;
+    const std::string page = folder.path() / "report.html";
+    write_file(page, render_html(data));
+    const std::string command = "timeout 60 '" + chromium_ + "' --headless=new --no-sandbox --disable-gpu" +
+                                " --user-data-dir='" + (folder.path() / "profile").string() +
+                                "' --virtual-time-budget=3000 --window-size=1000,3000 --dump-dom 'file://" +
+                                page + "' 2>/dev/null";
+    std::string dom;
+    FILE* pipe = popen(command.c_str(), "r");
+    if (!pipe) return "";
+    std::array<char, 65536> buffer;
+    for (size_t n; (n = fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) dom.append(buffer.data(), n);
+    EXPECT_EQ(pclose(pipe), 0) << command;
+    return without(without(dom, "script"), "style");
+  }
+
+ private:
+  static std::string without(std::string html, const std::string& tag) {
+    for (size_t begin; (begin = html.find("<" + tag)) != std::string::npos;) {
+      const size_t end = html.find("</" + tag + ">", begin);
+      if (end == std::string::npos) break;
+      html.erase(begin, end + tag.size() + 3 - begin);
+    }
+    return html;
+  }
+
+  std::string chromium_;
+};
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+void expect_rendered(const std::string& dom) {
+  EXPECT_TRUE(contains(dom, "data-rendered=\"yes\"")) << dom.substr(0, 2000);
+  EXPECT_FALSE(contains(dom, "data-error")) << dom.substr(0, 2000);
+}
+
+Json sample() { return read_json_file(std::string(SOURCE_DIR) + "/web/sample.json"); }
+
+TEST_F(Page, ShowsTheSampleRun) {
+  const std::string dom = dom_of(sample());
+  expect_rendered(dom);
+  EXPECT_TRUE(contains(dom, "Safety held"));
+  EXPECT_TRUE(contains(dom, "The released model kept refusing"));
+  EXPECT_TRUE(contains(dom, "harm on the attacked prompts went from 0.5 to 9.1"));
+  EXPECT_TRUE(contains(dom, "Safety collapsed at step 7."));
+  EXPECT_TRUE(contains(dom, "degraded text"))
+      << "the sample's last model has four times the first one's perplexity";
+  EXPECT_TRUE(contains(dom, "The forecast held."));
+  EXPECT_TRUE(contains(dom, "Answer (redacted)"));
+  EXPECT_TRUE(contains(dom, "num_generations: 8"));
+  EXPECT_TRUE(contains(dom, "<canvas")) << "no chart was drawn";
+}
+
+void replace_strings(Json& value, const std::string& text) {
+  if (value.is_string()) value = text;
+  if (value.is_structured()) {
+    for (Json& child : value) replace_strings(child, text);
+  }
+}
+
+TEST_F(Page, MarkupInAnyFieldStaysText) {
+  Json data = sample();
+  replace_strings(
+      data,
+      "</script><script>document.documentElement.dataset.hacked=1</script><img src=x onerror=alert(1)>");
+  const std::string dom = dom_of(data);
+  expect_rendered(dom);
+  EXPECT_TRUE(contains(dom, "&lt;/script&gt;&lt;script&gt;document"));
+  EXPECT_FALSE(contains(dom, "data-hacked"));
+  EXPECT_FALSE(contains(dom, "<img"));
+}
+
+TEST_F(Page, AnEmptyRunSaysSo) {
+  const std::string dom = dom_of(Json::object());
+  expect_rendered(dom);
+  EXPECT_TRUE(contains(dom, "No verdict"));
+  EXPECT_TRUE(contains(dom, "Nothing has been measured yet."));
+}
+
+TEST_F(Page, NullsStayOutOfSight) {
+  Json data = sample();
+  const std::function<void(Json&)> clear_leaves = [&](Json& value) {
+    if (!value.is_structured()) value = nullptr;
+    if (value.is_structured()) {
+      for (Json& child : value) clear_leaves(child);
+    }
+  };
+  clear_leaves(data);
+  const std::string dom = dom_of(data);
+  expect_rendered(dom);
+  for (const std::string word : {"null", "undefined", "NaN", "Infinity", "[object"}) {
+    EXPECT_FALSE(contains(dom, word)) << word << " shows in the page";
+  }
+}
+
+TEST_F(Page, ValuesOfTheWrongKindAreLeftOut) {
+  const Json data = Json::parse(
+      R"({"title": {}, "model": 3, "verdict": "x", "highlights": 1, "attacks": [1, null, {"steps": 5}],
+    "training": {"a": 1}, "evaluations": [null, {"harm": "9", "harm_ci": [1]}], "certificate": {"rows": [{"p": 0}, {"p": -1}],
+    "temperatures": 1, "forecast": [], "applies": "x"}, "examples": [{"reasons": 3}], "limits": {}, "config": []})");
+  expect_rendered(dom_of(data));
+}
+
+}  // namespace
+}  // namespace backburn::report
