@@ -82,6 +82,7 @@ TEST_F(SafetensorsTest, NamesWhatIsWrong) {
   EXPECT_THAT(error_of("abc"), HasSubstr("3 bytes"));
   EXPECT_THAT(error_of(std::string(8, '\xff')), HasSubstr("header claims"));
   EXPECT_THAT(error_of(file_with("{", data)), HasSubstr("not JSON"));
+  EXPECT_THAT(error_of(file_with(std::string(1 << 20, '['), data)), HasSubstr("nested too deeply"));
   EXPECT_THAT(error_of(file_with("[]", data)), HasSubstr("JSON object"));
   EXPECT_THAT(error_of(file_with(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,12]}})", data)),
               HasSubstr("need 16"));

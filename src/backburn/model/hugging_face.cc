@@ -29,6 +29,20 @@ Json read_object(const fs::path& path) {
   return json;
 }
 
+// tokenizer.json. Json keeps its keys in a list, which takes quadratic time to fill with a vocabulary (14 s
+// for Qwen's 152k tokens, now 1 s); so the text is parsed into a sorted map first. The order of keys means
+// nothing here.
+Json read_tokenizer(const fs::path& path) {
+  const std::string text = read_file(path);
+  auto shallow = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (depth > 64) fail("{}: nested too deeply for a tokenizer", path.string());
+    return true;
+  };
+  const auto sorted = nlohmann::json::parse(text, shallow, false);
+  if (sorted.is_discarded()) return parse_json(text, path.string());  // throws, with line and column
+  return Json(sorted);
+}
+
 // An optional file of the folder; an empty object when it is not there.
 Json read_object_if_there(const fs::path& path) {
   return is_there(path) ? read_object(path) : Json::object();
@@ -95,7 +109,7 @@ Model load_hugging_face(const fs::path& folder, at::ScalarType dtype) {
   ModelConfig config = config_from_hugging_face(read_object(config_path), config_path.string());
   const fs::path tokenizer_path = folder / "tokenizer.json";
   text::Tokenizer tokenizer =
-      text::Tokenizer::from_json(read_json_file(tokenizer_path), tokenizer_path.string());
+      text::Tokenizer::from_json(read_tokenizer(tokenizer_path), tokenizer_path.string());
   if (static_cast<int64_t>(tokenizer.size()) > config.vocab_size) {
     fail("{}: the tokenizer has {} tokens, the embedding only {}", tokenizer_path.string(), tokenizer.size(),
          config.vocab_size);

@@ -74,7 +74,8 @@ uint64_t whole_number(const Json& value, const std::string& where) {
 // The header is parsed by hand-checked callbacks, as a JSON object silently keeps one of two equal keys.
 Json parse_header(std::string_view text, const std::string& origin) {
   std::vector<std::set<std::string>> keys;
-  auto callback = [&](int, Json::parse_event_t event, Json& parsed) {
+  auto callback = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (depth > 8) fail("{}: the header is nested too deeply; the file is damaged", origin);
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
     if (event == Json::parse_event_t::object_end) keys.pop_back();
     if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
