@@ -19,6 +19,10 @@ const char* const llama3_regex =
 const char* const tekken_regex =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+// What Rust's char::is_numeric says in `tokenizers` 0.23: Unicode 17, so a few numbers more than its regex
+// engine knows.
+const char* const digits_regex = R"([\p{N}\x{11DE0}-\x{11DE9}\x{16FF4}-\x{16FF6}])";
+
 Json byte_level(bool use_regex) {
   return {
       {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
@@ -87,7 +91,7 @@ void PreTokenizer::add_steps(const Json& json, const std::string& where, int dep
   } else if (type == "Digits") {
     const bool individual = bool_field(json, "individual_digits", false, where);
     steps_.push_back(
-        {Regex::compile(R"(\p{N})", where), individual ? Behavior::isolated : Behavior::contiguous, false});
+        {Regex::compile(digits_regex, where), individual ? Behavior::isolated : Behavior::contiguous, false});
   } else if (type == "ByteLevel") {
     byte_level_ = true;
     add_prefix_space_ = bool_field(json, "add_prefix_space", true, where);

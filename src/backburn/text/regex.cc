@@ -18,19 +18,96 @@ constexpr uint32_t match_limit = 20'000'000;
 constexpr uint32_t heap_limit_kib = 256 * 1024;
 constexpr size_t largest_jit_stack = 64 << 20;
 
-// Where the engine of Hugging Face `tokenizers` sorts characters otherwise than PCRE2 10.42 (Unicode 14)
-// does. Before matching, such a character is replaced by a stand-in of the right class with as many UTF-8
-// bytes.
-enum class Class : uint8_t { letter, number, other };
+// Where the engine of Hugging Face `tokenizers` 0.23 (Oniguruma, Unicode 16) sorts characters otherwise than
+// PCRE2 10.42 (Unicode 14) does: characters newer than Unicode 14, and U+180E. Before matching, such a
+// character is replaced by a stand-in of the right class with as many UTF-8 bytes.
+// tests/text/tokenizer_test.cc compares all code points.
+enum class Class : uint8_t { upper, lower, letter, number, mark, other };
 struct ReferenceClass {
   char32_t first;
   char32_t last;
   Class klass;
 };
+// clang-format off
 constexpr ReferenceClass reference_classes[] = {
-    {0x180E, 0x180E,
-     Class::other},  // MONGOLIAN VOWEL SEPARATOR: \s for PCRE2, no White_Space since Unicode 6.3
+    {0x897, 0x897, Class::mark},
+    {0xCF3, 0xCF3, Class::mark},
+    {0xECE, 0xECE, Class::mark},
+    {0x180E, 0x180E, Class::other},
+    {0x1C89, 0x1C89, Class::upper},
+    {0x1C8A, 0x1C8A, Class::lower},
+    {0xA7CB, 0xA7CC, Class::upper},
+    {0xA7CD, 0xA7CD, Class::lower},
+    {0xA7DA, 0xA7DA, Class::upper},
+    {0xA7DB, 0xA7DB, Class::lower},
+    {0xA7DC, 0xA7DC, Class::upper},
+    {0x105C0, 0x105F3, Class::letter},
+    {0x10D40, 0x10D49, Class::number},
+    {0x10D4A, 0x10D4F, Class::letter},
+    {0x10D50, 0x10D65, Class::upper},
+    {0x10D69, 0x10D6D, Class::mark},
+    {0x10D6F, 0x10D6F, Class::letter},
+    {0x10D70, 0x10D85, Class::lower},
+    {0x10EC2, 0x10EC4, Class::letter},
+    {0x10EFC, 0x10EFF, Class::mark},
+    {0x1123F, 0x11240, Class::letter},
+    {0x11241, 0x11241, Class::mark},
+    {0x11380, 0x11389, Class::letter},
+    {0x1138B, 0x1138B, Class::letter},
+    {0x1138E, 0x1138E, Class::letter},
+    {0x11390, 0x113B5, Class::letter},
+    {0x113B7, 0x113B7, Class::letter},
+    {0x113B8, 0x113C0, Class::mark},
+    {0x113C2, 0x113C2, Class::mark},
+    {0x113C5, 0x113C5, Class::mark},
+    {0x113C7, 0x113CA, Class::mark},
+    {0x113CC, 0x113D0, Class::mark},
+    {0x113D1, 0x113D1, Class::letter},
+    {0x113D2, 0x113D2, Class::mark},
+    {0x113D3, 0x113D3, Class::letter},
+    {0x113E1, 0x113E2, Class::mark},
+    {0x116D0, 0x116E3, Class::number},
+    {0x11BC0, 0x11BE0, Class::letter},
+    {0x11BF0, 0x11BF9, Class::number},
+    {0x11F00, 0x11F01, Class::mark},
+    {0x11F02, 0x11F02, Class::letter},
+    {0x11F03, 0x11F03, Class::mark},
+    {0x11F04, 0x11F10, Class::letter},
+    {0x11F12, 0x11F33, Class::letter},
+    {0x11F34, 0x11F3A, Class::mark},
+    {0x11F3E, 0x11F42, Class::mark},
+    {0x11F50, 0x11F59, Class::number},
+    {0x11F5A, 0x11F5A, Class::mark},
+    {0x1342F, 0x1342F, Class::letter},
+    {0x13440, 0x13440, Class::mark},
+    {0x13441, 0x13446, Class::letter},
+    {0x13447, 0x13455, Class::mark},
+    {0x13460, 0x143FA, Class::letter},
+    {0x16100, 0x1611D, Class::letter},
+    {0x1611E, 0x1612F, Class::mark},
+    {0x16130, 0x16139, Class::number},
+    {0x16D40, 0x16D6C, Class::letter},
+    {0x16D70, 0x16D79, Class::number},
+    {0x18CFF, 0x18CFF, Class::letter},
+    {0x1B132, 0x1B132, Class::letter},
+    {0x1B155, 0x1B155, Class::letter},
+    {0x1CCF0, 0x1CCF9, Class::number},
+    {0x1D2C0, 0x1D2D3, Class::number},
+    {0x1DF25, 0x1DF2A, Class::lower},
+    {0x1E030, 0x1E06D, Class::letter},
+    {0x1E08F, 0x1E08F, Class::mark},
+    {0x1E4D0, 0x1E4EB, Class::letter},
+    {0x1E4EC, 0x1E4EF, Class::mark},
+    {0x1E4F0, 0x1E4F9, Class::number},
+    {0x1E5D0, 0x1E5ED, Class::letter},
+    {0x1E5EE, 0x1E5EF, Class::mark},
+    {0x1E5F0, 0x1E5F0, Class::letter},
+    {0x1E5F1, 0x1E5FA, Class::number},
+    {0x2B739, 0x2B739, Class::letter},
+    {0x2EBF0, 0x2EE5D, Class::letter},
+    {0x31350, 0x323AF, Class::letter},
 };
+// clang-format on
 
 const ReferenceClass* reference_class(char32_t code_point) {
   const auto* found =
@@ -41,18 +118,24 @@ const ReferenceClass* reference_class(char32_t code_point) {
   return code_point <= found->last ? found : nullptr;
 }
 
-// U+2060 and U+E0001 are format characters; U+4E00 and U+20000 ideographs; U+0966 and U+1D7CE digits.
 char32_t stand_in(Class klass, size_t length) {
   const bool astral = length == 4;
   switch (klass) {
+    case Class::upper:
+      return astral ? 0x10400
+                    : 0x1E00;  // DESERET CAPITAL LETTER LONG I; LATIN CAPITAL LETTER A WITH RING BELOW
+    case Class::lower:
+      return astral ? 0x10428 : 0x1E01;
     case Class::letter:
-      return astral ? 0x20000 : 0x4E00;
+      return astral ? 0x20000 : 0x4E00;  // ideographs
     case Class::number:
-      return astral ? 0x1D7CE : 0x0966;
+      return astral ? 0x1D7CE : 0x0966;  // MATHEMATICAL BOLD DIGIT ZERO; DEVANAGARI DIGIT ZERO
+    case Class::mark:
+      return astral ? 0xE0100 : 0x0900;  // VARIATION SELECTOR-17; DEVANAGARI SIGN INVERTED CANDRABINDU
     case Class::other:
-      return astral ? 0xE0001 : 0x2060;
+      break;
   }
-  return 0x2060;
+  return astral ? 0xE0001 : 0x2060;  // format characters
 }
 
 // The text to match instead of `text`, or nothing when `text` itself will do.

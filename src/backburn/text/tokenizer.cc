@@ -367,6 +367,45 @@ std::pair<std::string, std::string> merge_of(std::string_view line, size_t rank,
 }  // namespace
 
 Tokenizer Tokenizer::from_json(const Json& json, const std::string& origin) {
+  Entries vocabulary;
+  if (json.is_object() && json.contains("model")) {
+    const Json& model = json["model"];
+    if (model.is_object() && model.contains("vocab") && model["vocab"].is_object()) {
+      for (const auto& [token, id] : model["vocab"].items()) vocabulary.emplace_back(token, id);
+    }
+  }
+  return load(json, vocabulary, origin);
+}
+
+Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
+  return from_json_text(read_file(path), path.string());
+}
+
+Tokenizer Tokenizer::from_json_text(std::string_view text, const std::string& origin) {
+  // The sorted kind of JSON, whose objects are made in O(n log n).
+  nlohmann::json sorted;
+  try {
+    const auto check_depth = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+      if (depth > 64) fail("{}: JSON nested deeper than 64 levels.", origin);
+      return true;
+    };
+    sorted = nlohmann::json::parse(text, check_depth);
+  } catch (const nlohmann::json::exception&) {
+    return from_json(parse_json(text, origin), origin);  // throws, with line and column
+  }
+  Entries vocabulary;
+  if (sorted.is_object() && sorted.contains("model") && sorted["model"].is_object()) {
+    nlohmann::json& model = sorted["model"];
+    if (model.contains("vocab") && model["vocab"].is_object()) {
+      vocabulary.reserve(model["vocab"].size());
+      for (const auto& [token, id] : model["vocab"].items()) vocabulary.emplace_back(token, Json(id));
+      model["vocab"] = nlohmann::json::object();
+    }
+  }
+  return load(Json(sorted), vocabulary, origin);
+}
+
+Tokenizer Tokenizer::load(const Json& json, const Entries& vocabulary, const std::string& origin) {
   if (!json.is_object())
     fail("{}: not a tokenizer.json: expected an object, found {}.", origin, json.type_name());
   const std::string model_place = origin + ": model";
@@ -392,9 +431,9 @@ Tokenizer Tokenizer::from_json(const Json& json, const std::string& origin) {
   tables->ignore_merges = bool_field(model, "ignore_merges", false, model_place);
   tables->fuse_unknown = bool_field(model, "fuse_unk", false, model_place);
 
-  const Json& vocabulary = field(model, "vocab", model_place);
-  if (!vocabulary.is_object()) {
-    fail("{}.vocab: expected an object, found {}.", model_place, vocabulary.type_name());
+  const Json& vocabulary_object = field(model, "vocab", model_place);
+  if (!vocabulary_object.is_object()) {
+    fail("{}.vocab: expected an object, found {}.", model_place, vocabulary_object.type_name());
   }
   const Json added_list = json.contains("added_tokens") && !json["added_tokens"].is_null()
                               ? list_field(json, "added_tokens", origin)
@@ -413,7 +452,7 @@ Tokenizer Tokenizer::from_json(const Json& json, const std::string& origin) {
     tables->tokens[at] = token;
     if (of_model) tables->in_model[at] = 1;
   };
-  for (const auto& [token, id] : vocabulary.items()) {
+  for (const auto& [token, id] : vocabulary) {
     if (token.empty()) fail("{}.vocab: a token is empty.", model_place);
     const std::string where = model_place + ".vocab";
     put(token, id_field(id, limit, where), true, where);
