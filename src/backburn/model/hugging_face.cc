@@ -30,8 +30,8 @@ Json read_object(const fs::path& path) {
 }
 
 // tokenizer.json. Json keeps its keys in a list, which takes quadratic time to fill with a vocabulary (14 s
-// for Qwen's 152k tokens; 0.5 s this way); so the text is parsed into a sorted map first. The order of keys means
-// nothing here.
+// for Qwen's 152k tokens; 0.5 s this way); so the text is parsed into a sorted map first. The order of keys
+// means nothing here.
 Json read_tokenizer(const fs::path& path) {
   const std::string text = read_file(path);
   auto shallow = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
