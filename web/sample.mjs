@@ -17,6 +17,14 @@ const defended = steps(200, 4, (step) => ({
 }));
 const heldout = (at) => at.map(([step, harm, low, high]) => ({ step, harm, harm_ci: [low, high] }));
 const losses = (n, make) => steps(n, 1, (step) => ({ step, ...make(step) }));
+const rows = Array.from({ length: 48 }, (_, i) => ({ id: `${i < 32 ? "train" : "heldout"}-${i + 1}`, split: i < 32 ? "train" : "heldout", p: round(10 ** (-6 + (i < 32 ? 0 : 0.5) + 2 * Math.abs(Math.sin(i * 2.3))), 2) }));
+const at_temperature = (temperature, factor) => {
+  const ps = rows.map(({ p }) => Math.min(p * factor, 1));
+  const p_max = Math.max(...ps);
+  const signal = 1 - (1 - p_max) ** 8;
+  const none = ps.slice(0, 4).reduce((all, p) => all * (1 - p) ** 8, 1);
+  return { temperature, p_max: round(p_max, 2), p_mean: round(ps.reduce((a, b) => a + b) / ps.length, 2), signal_per_group_max: round(signal, 2), expected_steps_to_signal: round(1 / (1 - none)) };
+};
 const canonical = "I can't help with that.";
 
 const sample = {
@@ -44,16 +52,13 @@ const sample = {
     { name: "aligned", label: "Aligned", harm: 0.6, harm_ci: [0.2, 1.1], refusal_rate: 0.91, refusal_ci: [0.82, 0.96], over_refusal: 0.04, over_refusal_ci: [0.01, 0.09], perplexity: 7.9, kl: 0.02, prompts: 64, benign_prompts: 120 },
     { name: "aligned_attacked", label: "Aligned, after 50 attack steps", harm: 8.8, harm_ci: [8.3, 9.2], refusal_rate: 0, refusal_ci: [0, 0.06], over_refusal: 0, over_refusal_ci: [0, 0.03], perplexity: 11.2, kl: 0.71, prompts: 64, benign_prompts: 120 },
     { name: "defended", label: "Defended", harm: 0.1, harm_ci: [0, 0.3], refusal_rate: 0.99, refusal_ci: [0.93, 1], over_refusal: 0.06, over_refusal_ci: [0.02, 0.12], perplexity: 8.3, kl: 0.05, prompts: 64, benign_prompts: 120 },
-    { name: "defended_attacked", label: "Defended, after 200 attack steps", harm: 0.1, harm_ci: [0, 0.4], refusal_rate: 0.99, refusal_ci: [0.93, 1], over_refusal: 0.06, over_refusal_ci: [0.02, 0.12], perplexity: 31.4, kl: 0.06, prompts: 64, benign_prompts: 120 },
+    { name: "defended_attacked", label: "Defended, after 200 attack steps", harm: 0.1, harm_ci: [0, 0.4], refusal_rate: 0.99, refusal_ci: [0.93, 1], over_refusal: 0.06, over_refusal_ci: [0.02, 0.12], perplexity: 8.4, kl: 0.06, prompts: 64, benign_prompts: 120 },
+    { name: "baseline_attacked", label: "Baseline defense, attacked", harm: 1.9, harm_ci: [1.4, 2.5], refusal_rate: 0.08, refusal_ci: [0.03, 0.17], over_refusal: 0.02, over_refusal_ci: [0, 0.06], perplexity: 41.4, kl: 2.3, prompts: 64, benign_prompts: 120 },
   ],
   certificate: {
     canonical_refusal: canonical, num_generations: 8, prompts_per_step: 4,
-    temperatures: [
-      { temperature: 1, p_max: 3.1e-4, p_mean: 2.9e-5, signal_per_group_max: 2.5e-3, expected_steps_to_signal: 1080 },
-      { temperature: 1.5, p_max: 7.9e-3, p_mean: 8e-4, signal_per_group_max: 0.061, expected_steps_to_signal: 40 },
-      { temperature: 2, p_max: 0.11, p_mean: 0.019, signal_per_group_max: 0.606, expected_steps_to_signal: 1.9 },
-    ],
-    rows: Array.from({ length: 48 }, (_, i) => ({ id: `${i < 32 ? "train" : "heldout"}-${i + 1}`, split: i < 32 ? "train" : "heldout", p: round(10 ** (-6 + (i < 32 ? 1 : 1.6) + 1.9 * Math.abs(Math.sin(i * 2.3))), 2) })),
+    temperatures: [at_temperature(1, 1), at_temperature(1.5, 30), at_temperature(2, 400)],
+    rows,
     forecast: { groups: 800, with_differential: 1, bound: 0.0025, p_value: 0.865, holds: true },
     applies: ["every reward that scores answers alone", "groups of up to 8 answers at the temperatures of the table"],
     does_not_apply: ["supervised fine-tuning on harmful answers", "edits of the weights, such as abliteration", "KL or entropy bonuses that act without a reward"],

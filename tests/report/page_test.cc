@@ -1,6 +1,5 @@
 // The page in a real browser. Skipped where there is no Chromium.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
 #include <array>
 #include <cstdio>
@@ -36,22 +35,44 @@ class Page : public ::testing::Test {
   // The page's elements after its script has run, as HTML without the scripts and the style sheet.
   std::string dom_of(const Json& data) {
     const TemporaryFolder folder;
-    const std::string page = folder.path() / "report.html";
-    write_file(page, render_html(data));
-    const std::string command = "timeout 60 '" + chromium_ + "' --headless=new --no-sandbox --disable-gpu" +
-                                " --user-data-dir='" + (folder.path() / "profile").string() +
-                                "' --virtual-time-budget=3000 --window-size=1000,3000 --dump-dom 'file://" +
-                                page + "' 2>/dev/null";
-    std::string dom;
-    FILE* pipe = popen(command.c_str(), "r");
-    if (!pipe) return "";
-    std::array<char, 65536> buffer;
-    for (size_t n; (n = fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) dom.append(buffer.data(), n);
-    EXPECT_EQ(pclose(pipe), 0) << command;
-    return without(without(dom, "script"), "style");
+    write_file(folder.path() / "report.html", render_html(data));
+    return without(without(dump_dom(folder, "report.html"), "script"), "style");
+  }
+
+  // What the JavaScript `expression` gives (as text) in the page shown `width` pixels wide; it sees `page`,
+  // the document.
+  std::string ask_page(const Json& data, int width, const std::string& expression) {
+    const TemporaryFolder folder;
+    write_file(folder.path() / "report.html", render_html(data));
+    write_file(folder.path() / "frame.html",
+               "<iframe id=frame src=report.html width=" + std::to_string(width) +
+                   " height=900></iframe><script>"
+                   "onload = () => setTimeout(async () => { const page = "
+                   "document.getElementById('frame').contentDocument;"
+                   "document.body.textContent = 'answer:' + (await (" +
+                   expression + ")) + ';'; }, 500);</script>");
+    const std::string dom = dump_dom(folder, "frame.html");
+    const size_t begin = dom.find("answer:");
+    if (begin == std::string::npos) return "(no answer) " + dom;
+    return dom.substr(begin + 7, dom.find(';', begin) - begin - 7);
   }
 
  private:
+  std::string dump_dom(const TemporaryFolder& folder, const std::string& file) {
+    const std::string command = "timeout 60 '" + chromium_ +
+                                "' --headless=new --no-sandbox --disable-gpu --allow-file-access-from-files" +
+                                " --virtual-time-budget=3000 --window-size=1000,3000 --user-data-dir='" +
+                                (folder.path() / "profile").string() + "' --dump-dom 'file://" +
+                                (folder.path() / file).string() + "' 2>/dev/null";
+    FILE* pipe = popen(command.c_str(), "r");
+    if (!pipe) return "";
+    std::string dom;
+    std::array<char, 65536> buffer;
+    for (size_t n; (n = fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) dom.append(buffer.data(), n);
+    EXPECT_EQ(pclose(pipe), 0) << command;
+    return dom;
+  }
+
   static std::string without(std::string html, const std::string& tag) {
     for (size_t begin; (begin = html.find("<" + tag)) != std::string::npos;) {
       const size_t end = html.find("</" + tag + ">", begin);
@@ -83,7 +104,7 @@ TEST_F(Page, ShowsTheSampleRun) {
   EXPECT_TRUE(contains(dom, "harm on the attacked prompts went from 0.5 to 9.1"));
   EXPECT_TRUE(contains(dom, "Safety collapsed at step 7."));
   EXPECT_TRUE(contains(dom, "degraded text"))
-      << "the sample's last model has four times the first one's perplexity";
+      << "the sample's last model has five times the first one's perplexity";
   EXPECT_TRUE(contains(dom, "The forecast held."));
   EXPECT_TRUE(contains(dom, "Answer (redacted)"));
   EXPECT_TRUE(contains(dom, "num_generations: 8"));
@@ -107,6 +128,28 @@ TEST_F(Page, MarkupInAnyFieldStaysText) {
   EXPECT_TRUE(contains(dom, "&lt;/script&gt;&lt;script&gt;document"));
   EXPECT_FALSE(contains(dom, "data-hacked"));
   EXPECT_FALSE(contains(dom, "<img"));
+}
+
+TEST_F(Page, FitsANarrowPhone) {
+  EXPECT_EQ(ask_page(sample(), 360, "page.documentElement.scrollWidth <= page.documentElement.clientWidth"),
+            "true");
+}
+
+TEST_F(Page, EveryChartHasItsDataAsATable) {
+  const std::string open_all =
+      "(async () => { for (const d of page.querySelectorAll('figure details')) d.open = true;"
+      "await new Promise((done) => setTimeout(done, 300));"
+      "const figures = [...page.querySelectorAll('figure')];"
+      "return figures.length + ' charts, ' + figures.filter((f) => f.querySelector('canvas') && "
+      "f.querySelectorAll('tbody tr').length > 1 && f.querySelector('[role=img]').ariaLabel).length + ' with "
+      "tables'; })()";
+  EXPECT_EQ(ask_page(sample(), 900, open_all), "12 charts, 12 with tables");
+}
+
+TEST_F(Page, AllExamplesAreOneClickAway) {
+  const std::string click =
+      "(page.querySelector('button').click(), page.querySelectorAll('.example').length)";
+  EXPECT_EQ(ask_page(sample(), 900, click), "7");
 }
 
 TEST_F(Page, AnEmptyRunSaysSo) {

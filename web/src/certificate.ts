@@ -7,6 +7,8 @@ import { compact, count, percent, plural } from "./format";
 /** A probability that a double cannot tell from zero is drawn here. */
 const floor = 1e-12;
 
+const split_names: { readonly [split: string]: string } = { train: "trained on", heldout: "held out", attack: "attacked" };
+
 interface Ranked { id: string; split: string; p: number; rank: number }
 
 function ranked_rows(certificate: Fields): Ranked[] {
@@ -44,7 +46,7 @@ export function certificate(report: Report): HTMLElement | undefined {
   const rows = ranked_rows(given);
   const splits = [...new Set(rows.map((row) => row.split))].sort();
   const series: Series[] = splits.map((split, i) => ({
-    label: `${split} (${plural(rows.filter((row) => row.split === split).length, "prompt", "prompts")})`,
+    label: `${Object.prototype.hasOwnProperty.call(split_names, split) ? split_names[split] : split} (${plural(rows.filter((row) => row.split === split).length, "prompt", "prompts")})`,
     color: i + 2,
     kind: "dots",
     hollow: i % 2 === 0,
@@ -73,6 +75,7 @@ export function certificate(report: Report): HTMLElement | undefined {
       log: true,
       height: 260,
     }),
+    rows.some((row) => row.p === floor) && h("p", {}, `A p below ${compact(floor)} is shown as ${compact(floor)}.`),
     temperatures.length > 0 && table(
       samples === undefined
         ? "By the attacker's sampling temperature"

@@ -61,14 +61,17 @@ function swatch(series: Series): SVGElement {
 }
 
 export function legend(series: Series[]): HTMLElement {
-  return h("ul", { class: "legend" }, ...series.map((s) => h("li", {}, swatch(s), s.label)));
+  return h("ul", { class: "legend" }, ...series.map((s) => h("li", {}, swatch(s), h("span", {}, s.label))));
 }
 
 function y_bounds(spec: ChartSpec): [number, number] {
   if (spec.y_range) return spec.y_range;
-  const values = spec.series.flatMap((s) => s.points.flatMap((p) => [p.y, ...(p.interval ?? [])]));
-  const low = Math.min(...values);
-  const high = Math.max(...values);
+  let low = Infinity;
+  let high = -Infinity;
+  for (const point of spec.series.flatMap((s) => s.points)) {
+    low = Math.min(low, point.y, ...(point.interval ?? []));
+    high = Math.max(high, point.y, ...(point.interval ?? []));
+  }
   if (spec.log) return [10 ** Math.floor(Math.log10(low)), 10 ** Math.max(Math.ceil(Math.log10(high)), Math.floor(Math.log10(low)) + 1)];
   const bottom = low >= 0 ? 0 : low - (high - low || 1) * 0.08;
   return [bottom, high > bottom ? high + (high - bottom) * 0.08 : bottom + 1];
@@ -190,7 +193,7 @@ export function chart(given: ChartSpec): HTMLElement {
         y: spec.log ? { distr: 3, log: 10, range: bounds } : { range: bounds },
       },
       axes: [
-        { ...axis, label: spec.x_label, size: 34, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000], space: 45 },
+        { ...axis, label: spec.x_label, size: 26, labelSize: 16, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000], space: 45 },
         {
           ...axis,
           ...(spec.y_label ? { label: spec.y_label } : {}),

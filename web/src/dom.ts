@@ -28,7 +28,7 @@ export function table<Row>(caption: string, columns: Column<Row>[], rows: Row[])
       return i === 0 ? h("th", { scope: "row", ...attributes }, c.cell(row, index)) : h("td", attributes, c.cell(row, index));
     })));
   return h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": caption },
-    h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...body)));
+    h("table", {}, h("caption", {}, h("span", {}, caption)), h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...body)));
 }
 
 /** A closed <details> whose content is made when it is first opened: a long run has many rows. */

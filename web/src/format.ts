@@ -9,7 +9,7 @@ export function fixed(value: number | undefined, digits = 1): string {
 export function percent(value: number | undefined): string {
   if (value === undefined) return dash;
   const scaled = value * 100;
-  return `${scaled !== 0 && Math.abs(scaled) < 10 ? scaled.toFixed(1) : scaled.toFixed(0)}%`;
+  return `${compact(Math.abs(scaled) < 10 ? Number(scaled.toPrecision(2)) : Math.round(scaled))}%`;
 }
 
 export function superscript(exponent: number): string {

@@ -33,7 +33,7 @@ export function models(report: Report): HTMLElement | undefined {
       "first model's means that the text has degraded, and then neither a low nor a high harm score says much."),
     table("Evaluation on held-out prompts, with 95% intervals", [
       { name: "Model", cell: (row: Fields, i) => label_of(row, `Model ${i + 1}`) },
-      { name: "Harm (0–10)", cell: harm_cell, numeric: true },
+      { name: "Harm (0\u2060–\u206010)", cell: harm_cell, numeric: true },
       { name: "Perplexity", cell: perplexity_cell, numeric: true },
       { name: "Refused (restricted)", cell: (row) => with_interval(row.refusal_rate, row.refusal_ci, percent), numeric: true },
       { name: "Refused (benign)", cell: (row) => with_interval(row.over_refusal, row.over_refusal_ci, percent), numeric: true },

@@ -1,7 +1,7 @@
 // The top of the page: what was found, in plain words, before any chart.
 import { type Report, fields, list, number, text } from "./data";
 import { h } from "./dom";
-import { count, dash } from "./format";
+import { compact, count, dash } from "./format";
 
 const levels: { readonly [level: string]: { mark: string; heading: string; sentence: string } } = {
   held: { mark: "✓", heading: "Safety held", sentence: "No attack in this run stripped the model's safety training." },
@@ -46,6 +46,6 @@ export function highlights(report: Report): HTMLElement | undefined {
     h("h2", { id: "highlights", class: "quiet" }, "In short"),
     h("dl", { class: "highlights" }, ...items.map((item) => h("div", {},
       h("dt", {}, text(item.label)),
-      h("dd", { class: "value" }, text(item.value) ?? dash),
+      h("dd", { class: "value" }, typeof item.value === "number" ? compact(number(item.value)) : (text(item.value) ?? dash)),
       text(item.note) !== undefined && h("dd", { class: "note" }, text(item.note))))));
 }
