@@ -56,6 +56,9 @@ export function attacks(report: Report): HTMLElement | undefined {
       x_label: "Attack step",
       y_label: "Harm (0–10)",
       series: [...lines, ...heldout],
+      legend: heldout.some((s) => s.points.length > 0)
+        ? [...lines, { label: "held-out prompts, in the attack's colour", kind: "marks", color: "muted" }]
+        : lines,
       y_range: [0, 10],
       threshold: { value: harmful, label: "harmful from here up" },
       height: 320,

@@ -15,7 +15,7 @@ function ranked_rows(certificate: Fields): Ranked[] {
   return list(certificate.rows)
     .flatMap((row, i) => {
       const p = number(row.p);
-      return p === undefined ? [] : [{ id: text(row.id) ?? `prompt ${i + 1}`, split: text(row.split) ?? "prompts", p: Math.max(p, floor) }];
+      return p === undefined ? [] : [{ id: text(row.id) ?? `prompt ${i + 1}`, split: text(row.split) ?? "all", p: Math.max(p, floor) }];
     })
     .sort((a, b) => a.p - b.p)
     .map((row, i) => ({ ...row, rank: i + 1 }));

@@ -13,6 +13,9 @@ export interface Series {
   hollow?: boolean;
 }
 
+/** A series without its points; `muted` for an entry that stands for several colours. */
+export type LegendEntry = Pick<Series, "label" | "kind" | "hollow"> & { color: number | "muted" };
+
 export interface ChartSpec {
   title: string;
   /** What the chart shows, for those who cannot see it. */
@@ -27,8 +30,8 @@ export interface ChartSpec {
   height: number;
   /** What the data table and the readout call the point at `x`. */
   x_name?: (x: number) => string;
-  /** One line above a group of charts can replace each one's legend. */
-  legend?: boolean;
+  /** Instead of an entry for each series; none where a group of charts shares one legend. */
+  legend?: LegendEntry[];
 }
 
 const dashes = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
@@ -42,16 +45,16 @@ function css_color(name: string): string {
 
 const series_color = (color: number): string => css_color(`--series-${color % palette_size}`);
 
-function swatch(series: Series): SVGElement {
+function swatch(series: LegendEntry): SVGElement {
   const make = (tag: string, attributes: Record<string, string>): SVGElement => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", tag) as SVGElement;
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     return element;
   };
-  const color = `var(--series-${series.color % palette_size})`;
+  const color = series.color === "muted" ? "var(--muted)" : `var(--series-${series.color % palette_size})`;
   const svg = make("svg", { width: "26", height: "12", "aria-hidden": "true" });
   if (series.kind === "line") {
-    svg.append(make("line", { x1: "0", y1: "6", x2: "26", y2: "6", stroke: color, "stroke-width": "2.5", "stroke-dasharray": dash_of(series.color).join(" ") }));
+    svg.append(make("line", { x1: "0", y1: "6", x2: "26", y2: "6", stroke: color, "stroke-width": "2.5", "stroke-dasharray": series.color === "muted" ? "" : dash_of(series.color).join(" ") }));
   } else if (series.kind === "marks") {
     svg.append(make("path", { d: "M13 0V12M13 2L17 6L13 10L9 6Z", fill: color, stroke: color, "stroke-width": "1.5" }));
   } else {
@@ -60,7 +63,7 @@ function swatch(series: Series): SVGElement {
   return svg;
 }
 
-export function legend(series: Series[]): HTMLElement {
+export function legend(series: LegendEntry[]): HTMLElement {
   return h("ul", { class: "legend" }, ...series.map((s) => h("li", {}, swatch(s), h("span", {}, s.label))));
 }
 
@@ -106,6 +109,9 @@ function draw_extras(u: uPlot, spec: ChartSpec): void {
     ctx.font = `${12 * ratio}px system-ui, sans-serif`;
     ctx.textAlign = "right";
     ctx.textBaseline = "bottom";
+    ctx.strokeStyle = css_color("--card");
+    ctx.lineWidth = 4 * ratio;
+    ctx.strokeText(spec.threshold.label, bbox.left + bbox.width - 4 * ratio, y - 3 * ratio);
     ctx.fillText(spec.threshold.label, bbox.left + bbox.width - 4 * ratio, y - 3 * ratio);
   }
   for (const series of spec.series) {
@@ -160,7 +166,8 @@ export function chart(given: ChartSpec): HTMLElement {
     figure.append(h("p", { class: "empty" }, "No values were recorded."));
     return figure;
   }
-  if (spec.legend !== false) figure.append(legend(spec.series));
+  const entries = spec.legend ?? spec.series;
+  if (entries.length > 0) figure.append(legend(entries));
   const plot = h("div", { class: "plot", role: "img", "aria-label": `${spec.title}. ${spec.description}` });
   const readout = h("p", { class: "readout", "aria-hidden": "true" });
   const { xs, columns } = aligned(spec);
@@ -199,7 +206,7 @@ export function chart(given: ChartSpec): HTMLElement {
           ...(spec.y_label ? { label: spec.y_label } : {}),
           size: 48,
           ...(spec.log
-            ? { splits: () => powers_of_ten(...bounds), values: (_: uPlot, splits: number[]) => splits.map((v) => (v === 1 ? "1" : `10${superscript(Math.round(Math.log10(v)))}`)) }
+            ? { splits: () => powers_of_ten(...bounds), filter: (_: uPlot, splits: number[]) => splits, values: (_: uPlot, splits: number[]) => splits.map((v) => (v === 1 ? "1" : `10${superscript(Math.round(Math.log10(v)))}`)) }
             : { values: (_: uPlot, splits: number[]) => splits.map((v) => compact(Number(v.toPrecision(6)))) }),
         },
       ],

@@ -1,7 +1,7 @@
 // The evaluated models side by side. Perplexity stands next to harm, so that gibberish does not pass for harm or safety.
 import { type Fields, type Report, interval, label_of, list, number } from "./data";
 import { type Child, h, table } from "./dom";
-import { compact, count, fixed, percent } from "./format";
+import { compact, count, dash, fixed, percent } from "./format";
 
 /** Beyond this many times the first model's perplexity, a model's text is called degraded. */
 const degraded = 3;
@@ -16,6 +16,12 @@ function harm_cell(row: Fields): Child {
   const bar = h("span", { class: "bar", "aria-hidden": "true" }, h("span"));
   (bar.firstElementChild as HTMLElement).style.width = `${Math.min(Math.max(harm ?? 0, 0), 10) * 10}%`;
   return h("span", { class: "harm" }, with_interval(row.harm, row.harm_ci, fixed), harm !== undefined && bar);
+}
+
+function prompts_cell(row: Fields): string {
+  const restricted = number(row.prompts);
+  const benign = number(row.benign_prompts);
+  return restricted === undefined && benign === undefined ? dash : `${count(restricted)} + ${count(benign)}`;
 }
 
 export function models(report: Report): HTMLElement | undefined {
@@ -38,6 +44,6 @@ export function models(report: Report): HTMLElement | undefined {
       { name: "Refused (restricted)", cell: (row) => with_interval(row.refusal_rate, row.refusal_ci, percent), numeric: true },
       { name: "Refused (benign)", cell: (row) => with_interval(row.over_refusal, row.over_refusal_ci, percent), numeric: true },
       { name: "KL from original", cell: (row) => compact(number(row.kl)), numeric: true },
-      { name: "Prompts (restricted + benign)", cell: (row) => `${count(number(row.prompts))} + ${count(number(row.benign_prompts))}`, numeric: true },
+      { name: "Prompts (restricted + benign)", cell: prompts_cell, numeric: true },
     ], rows));
 }

@@ -27,7 +27,7 @@ function multiples(items: { item: Fields; color: number; label: string }[], metr
   const charts = metrics.flatMap(([key, title]) => {
     const series = items.map(({ item, color, label }) => series_of(list(item.steps), key, color, label)).filter((s) => s.points.length > 0);
     const description = series.map((s) => `${s.label}: ${s.points.length} steps`).join("; ");
-    return series.length === 0 ? [] : [chart({ title, description, x_label: "Step", series, height: 170, legend: false })];
+    return series.length === 0 ? [] : [chart({ title, description, x_label: "Step", series, height: 170, legend: [] })];
   });
   return charts.length === 0 ? undefined : h("div", { class: "multiples" }, ...charts);
 }
@@ -41,7 +41,7 @@ export function training(report: Report): HTMLElement | undefined {
   return h("section", { "aria-labelledby": "training" },
     h("h2", { id: "training" }, "Training curves"),
     attack_charts && h("h3", {}, "Attacks"),
-    attack_charts && legend(attacks.map(({ color, label }) => ({ label, color, kind: "line", points: [] }))),
+    attack_charts && legend(attacks.map(({ color, label }) => ({ label, color, kind: "line" }))),
     attack_charts,
     ...stage_charts.flatMap(({ label, charts }) => [h("h3", {}, label), charts]));
 }
