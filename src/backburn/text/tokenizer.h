@@ -19,12 +19,12 @@ struct Vocabulary {
   /// tokenizer.ggml.pre, the name of the pre-tokenizer: "smollm", "qwen2", "gpt-2", "llama-bpe", …
   std::string pre;
   /// tokenizer.ggml.tokens; a token's id is its place.
-  std::vector<std::string> tokens;
+  std::vector<std::string> tokens{};
   /// tokenizer.ggml.token_type, one per token or empty (all normal):
   /// 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte.
-  std::vector<int32_t> token_types;
+  std::vector<int32_t> token_types{};
   /// tokenizer.ggml.merges, best first, "left right".
-  std::vector<std::string> merges;
+  std::vector<std::string> merges{};
 };
 
 /// Byte-level BPE, as GPT-2 and its heirs use it (SmolLM2, Qwen, Llama 3, …). Ids are those of Hugging Face
