@@ -1,0 +1,57 @@
+# make demo · make test: each sets up all that it needs, and a second run starts at once.
+MODEL ?= smollm2-135m-instruct
+ARGS ?=
+BUILD := build/release
+BACKBURN := $(BUILD)/backburn
+# One compiler takes up to 1.5 GiB where LibTorch's headers come in.
+JOBS ?= $(shell tools/jobs.sh)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup configure build model demo test test-full lint format bench clean
+.NOTPARALLEL:
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@echo
+	@echo 'MODEL=NAME  model of `make demo` (`backburn pull --help` lists them); default $(MODEL)'
+	@echo 'ARGS="..."  more arguments for `backburn demo`, `backburn bench`'
+	@echo 'JOBS=N      parallel compilers; default: one a core, as far as memory goes'
+	@echo 'Torch_DIR=…/share/cmake/Torch  a LibTorch of your own instead of the one in .venv'
+
+setup:  ## Debian packages and .venv (LibTorch)
+	@Torch_DIR='$(Torch_DIR)' tools/setup.sh
+
+configure: setup
+	@test -f $(BUILD)/build.ninja $(if $(Torch_DIR),-a "$$(cat $(BUILD)/.torch-dir 2>/dev/null)" = '$(Torch_DIR)') || \
+	  { cmake --preset release $(if $(Torch_DIR),-DTorch_DIR='$(Torch_DIR)') && echo '$(Torch_DIR)' > $(BUILD)/.torch-dir; }
+
+build: configure  ## release build: build/release/backburn
+	@cmake --build $(BUILD) -j $(JOBS)
+
+model: build
+	@$(BACKBURN) pull $(MODEL)
+
+demo: model  ## the main job: align, attack, defend, attack again, report
+	$(BACKBURN) demo $(if $(filter-out smollm2-135m-instruct,$(MODEL)),--model $(MODEL)) $(ARGS)
+
+test: build  ## all tests, with the default model
+	@$(BACKBURN) pull smollm2-135m-instruct
+	ctest --test-dir $(BUILD) -j1 --output-on-failure --no-tests=error
+
+test-full: test  ## the slow tests too: Qwen2.5-Coder-0.5B (491 MB)
+	@$(BACKBURN) pull qwen2.5-coder-0.5b
+	BACKBURN_FULL=1 ctest --test-dir $(BUILD) -j1 --output-on-failure --no-tests=error
+
+bench: model  ## speed on this machine
+	$(BACKBURN) bench $(ARGS)
+
+lint: configure  ## clang-format and clang-tidy on changed files; ALL=1: on all
+	@tools/setup.sh packages clang-format clang-tidy
+	@ALL='$(ALL)' JOBS=$(JOBS) tools/lint.sh $(BUILD)
+
+format:  ## clang-format all C++ in place
+	@tools/setup.sh packages clang-format
+	@git ls-files '*.h' '*.cc' | xargs clang-format -i
+
+clean:  ## remove build/ (the model cache and .venv stay)
+	rm -rf build
