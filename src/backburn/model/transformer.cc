@@ -1,6 +1,8 @@
 #include "backburn/model/transformer.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorIndexing.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>

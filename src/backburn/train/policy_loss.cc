@@ -1,6 +1,7 @@
 #include "backburn/train/policy_loss.h"
 
 #include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 
 #include <cmath>
 #include <numeric>
