@@ -1,0 +1,241 @@
+#include "backburn/train/grpo.h"
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "backburn/base/cancel.h"
+#include "backburn/base/error.h"
+#include "backburn/base/rng.h"
+#include "backburn/train/logprobs.h"
+
+namespace backburn::train {
+namespace {
+
+// Tokens in one forward and backward pass; a group is never split.
+constexpr int64_t tokens_per_pass = 2048;
+
+class Stopwatch {
+ public:
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - start_).count();
+    start_ = now;
+    return seconds;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+// Whole groups that go through the model together, and their tokens laid end to end in the order of the answers.
+struct Pass {
+  model::PackedTokens tokens;
+  Predictions predictions;
+  std::vector<double> advantages;
+  at::Tensor old_logprobs;        // filled when there is a second iteration
+  at::Tensor reference_logprobs;  // filled when the KL is wanted
+};
+
+std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std::span<const Group> groups,
+                              bool only_differential) {
+  std::vector<Pass> passes;
+  std::vector<model::TokenTree> trees;
+  std::vector<double> advantages;
+  int64_t size = 0;
+  auto flush = [&] {
+    if (trees.empty()) return;
+    auto tokens = model::pack(trees);
+    auto predictions = branch_predictions(tokens);
+    passes.push_back({std::move(tokens), std::move(predictions), std::move(advantages), {}, {}});
+    trees.clear();
+    advantages.clear();
+    size = 0;
+  };
+  for (const Group& group : groups) {
+    if (only_differential && !group.has_differential()) continue;
+    model::TokenTree tree{prompts[group.prompt], {}};
+    for (const auto& completion : group.completions) tree.branches.push_back(completion.ids);
+    if (size + tree.size() > tokens_per_pass) flush();
+    size += tree.size();
+    trees.push_back(std::move(tree));
+    advantages.insert(advantages.end(), group.advantages.begin(), group.advantages.end());
+  }
+  flush();
+  return passes;
+}
+
+at::Tensor pass_logprobs(const model::Network& network, const Pass& pass, double temperature) {
+  const auto states = predicting_states(network, pass.tokens, pass.predictions);
+  return token_logprobs(states, network.weights->head, pass.predictions.targets, temperature).logprobs;
+}
+
+std::vector<Group> sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
+                                 const GrpoOptions& options, uint64_t seed) {
+  std::vector<Group> groups;
+  std::vector<generate::RolloutRequest> requests;
+  const auto step = static_cast<uint64_t>(learner.step);
+  for (const size_t prompt : prompts_of_step(prompts.size(), options.prompts_per_step, learner.step, seed)) {
+    groups.push_back({prompt, {}, {}, {}, {}});
+    requests.push_back({prompts[prompt], options.num_generations, stream_of({step, prompt})});
+  }
+  generate::RolloutOptions rollout_options;
+  rollout_options.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
+  rollout_options.max_completion_length = options.max_completion_length;
+  rollout_options.seed = seed;
+  auto sampled = generate::rollout(learner.network(), requests, rollout_options);
+  for (size_t i = 0; i < groups.size(); ++i) {
+    groups[i].completions = std::move(sampled[i]);
+    for (const auto& completion : groups[i].completions) {
+      groups[i].texts.push_back(learner.base->tokenizer.decode(completion.ids));
+    }
+  }
+  return groups;
+}
+
+void score_groups(std::vector<Group>& groups, const GrpoOptions& options, const RewardFunction& reward) {
+  std::vector<double> rewards;
+  for (Group& group : groups) {
+    group.rewards = reward(group);
+    if (group.rewards.size() != group.completions.size()) throw std::logic_error("grpo: a reward is missing");
+    rewards.insert(rewards.end(), group.rewards.begin(), group.rewards.end());
+  }
+  const auto advantages = group_advantages(rewards, options.num_generations, options.scale_rewards);
+  auto next = advantages.begin();
+  for (Group& group : groups) {
+    group.advantages.assign(next, next + options.num_generations);
+    next += options.num_generations;
+  }
+}
+
+double deviation(const std::vector<double>& values) {
+  if (values.size() < 2) return 0;
+  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  double square = 0;
+  for (const double value : values) square += (value - mean) * (value - mean);
+  return std::sqrt(square / static_cast<double>(values.size() - 1));
+}
+
+// What the answers say by themselves, before any update.
+StepMetrics describe(const std::vector<Group>& groups, int64_t max_completion_length) {
+  StepMetrics metrics;
+  double answers = 0;
+  double entropy = 0;
+  for (const Group& group : groups) {
+    metrics.reward_std += deviation(group.rewards) / static_cast<double>(groups.size());
+    metrics.frac_reward_zero_std += (group.has_differential() ? 0.0 : 1.0) / static_cast<double>(groups.size());
+    for (size_t i = 0; i < group.completions.size(); ++i) {
+      const auto& completion = group.completions[i];
+      answers += 1;
+      metrics.reward += group.rewards[i];
+      metrics.tokens += static_cast<int64_t>(completion.ids.size());
+      metrics.clipped_length_ratio +=
+          !completion.stopped && static_cast<int64_t>(completion.ids.size()) >= max_completion_length ? 1 : 0;
+      entropy += std::accumulate(completion.entropies.begin(), completion.entropies.end(), 0.0);
+    }
+  }
+  metrics.reward /= answers;
+  metrics.clipped_length_ratio /= answers;
+  metrics.completion_length = static_cast<double>(metrics.tokens) / answers;
+  metrics.entropy = entropy / static_cast<double>(metrics.tokens);
+  return metrics;
+}
+
+PolicyBatch batch_of(const Pass& pass, at::Tensor logprobs) {
+  return {std::move(logprobs), pass.old_logprobs, pass.reference_logprobs, pass.predictions.lengths, pass.advantages};
+}
+
+}  // namespace
+
+bool Group::has_differential() const {
+  return std::any_of(rewards.begin(), rewards.end(), [&](double reward) { return reward != rewards.front(); });
+}
+
+Json StepMetrics::to_json() const {
+  return {{"step", step},
+          {"reward", reward},
+          {"reward_std", reward_std},
+          {"frac_reward_zero_std", frac_reward_zero_std},
+          {"entropy", entropy},
+          {"kl", kl ? Json(*kl) : Json()},
+          {"clip_ratio", clip_ratio},
+          {"completion_length", completion_length},
+          {"clipped_length_ratio", clipped_length_ratio},
+          {"grad_norm", grad_norm},
+          {"learning_rate", learning_rate},
+          {"loss", loss},
+          {"tokens_per_second", static_cast<double>(tokens) / std::max(1e-9, seconds_generate)},
+          {"seconds", {{"generate", seconds_generate}, {"score", seconds_score}, {"update", seconds_update}}}};
+}
+
+std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, int64_t step, uint64_t seed) {
+  std::vector<size_t> chosen;
+  const auto first = static_cast<size_t>(step * prompts_per_step);
+  for (size_t i = first; i < first + static_cast<size_t>(prompts_per_step); ++i) {
+    chosen.push_back(shuffled(prompts, seed, stream_of({0x726f756e64, i / prompts}))[i % prompts]);
+  }
+  return chosen;
+}
+
+StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
+                     uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra) {
+  throw_if_stopped();
+  Stopwatch watch;
+  auto groups = sample_groups(learner, prompts, options, seed);
+  const double seconds_generate = watch.lap();
+  score_groups(groups, options, reward);
+  const double seconds_score = watch.lap();
+
+  StepMetrics metrics = describe(groups, options.max_completion_length);
+  metrics.seconds_generate = seconds_generate;
+  metrics.seconds_score = seconds_score;
+
+  // A group without differential has zero advantages: only a KL penalty would give it a gradient.
+  const bool penalised = options.loss.beta != 0;
+  const bool measure_kl = penalised || (options.kl_steps > 0 && learner.step % options.kl_steps == 0);
+  auto passes = make_passes(prompts, groups, !measure_kl);
+  const auto network = learner.network();
+  if (measure_kl) {
+    const at::NoGradGuard no_grad;
+    for (Pass& pass : passes) pass.reference_logprobs = pass_logprobs(learner.base->network(), pass, options.temperature);
+  }
+  const int64_t answers = options.num_generations * static_cast<int64_t>(groups.size());
+  const bool any_gradient = penalised || metrics.frac_reward_zero_std < 1;
+  auto loss_options = options.loss;
+  loss_options.max_completion_length = options.max_completion_length;
+
+  double clipped = 0;
+  double loss_tokens = 0;
+  double kl_sum = 0;
+  for (int64_t iteration = 0; iteration < options.num_iterations; ++iteration) {
+    for (Pass& pass : passes) {
+      const at::AutoGradMode grad(any_gradient);
+      const auto logprobs = pass_logprobs(network, pass, options.temperature);
+      const auto result = policy_loss(loss_options, batch_of(pass, logprobs), {answers, metrics.tokens});
+      if (any_gradient) result.loss.backward();
+      if (iteration == 0) {
+        pass.old_logprobs = logprobs.detach();
+        kl_sum += result.kl_sum;
+        metrics.loss += result.loss.item<double>();
+      }
+      clipped += static_cast<double>(result.clipped_low + result.clipped_high);
+      loss_tokens += static_cast<double>(logprobs.size(0));
+    }
+    if (extra) metrics.loss += extra(network);
+    metrics.learning_rate = learning_rate_at(options.optimizer, learner.step, options.max_steps);
+    metrics.grad_norm = optimizer_step(options.optimizer, metrics.learning_rate, learner.adapter.parameters(), learner.optimizer);
+  }
+  ++learner.step;
+  metrics.step = learner.step;
+  if (loss_tokens > 0) metrics.clip_ratio = clipped / loss_tokens;
+  if (measure_kl) metrics.kl = kl_sum / static_cast<double>(metrics.tokens);
+  metrics.seconds_update = watch.lap();
+  return {metrics, std::move(groups)};
+}
+
+}  // namespace backburn::train

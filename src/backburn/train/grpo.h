@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backburn/base/json.h"
+#include "backburn/generate/rollout.h"
+#include "backburn/train/learner.h"
+#include "backburn/train/policy_loss.h"
+
+namespace backburn::train {
+
+/// Group Relative Policy Optimization (Shao 2024, arXiv 2402.03300) in TRL's option names and with TRL's meaning.
+struct GrpoOptions {
+  int64_t max_steps = 50;
+  int64_t prompts_per_step = 4;        ///< groups in a step
+  int64_t num_generations = 8;         ///< answers in a group
+  int64_t max_completion_length = 48;  ///< tokens
+  double temperature = 1.0;
+  int64_t top_k = 0;
+  double top_p = 1.0;
+  double min_p = 0.0;
+  int64_t num_iterations = 1;          ///< updates on the same answers
+  std::string scale_rewards = "group";
+  PolicyLossOptions loss;
+  OptimizerOptions optimizer;
+  LoraOptions lora;
+  /// With beta 0 the KL to the model before training costs a forward pass that nothing else needs; it is measured
+  /// every so many steps. 0: never.
+  int64_t kl_steps = 10;
+};
+
+/// One prompt's answers and what became of them.
+struct Group {
+  size_t prompt = 0;                               ///< which of the prompts
+  std::vector<generate::Completion> completions;   ///< num_generations
+  std::vector<std::string> texts;                  ///< decoded, special tokens left out
+  std::vector<double> rewards;
+  std::vector<double> advantages;
+  bool has_differential() const;                   ///< whether any two rewards differ
+};
+
+struct StepMetrics {
+  int64_t step = 0;  ///< from 1
+  double reward = 0, reward_std = 0;  ///< mean over answers; mean over groups of their standard deviation, as TRL has it
+  double frac_reward_zero_std = 0;    ///< share of groups without differential
+  double entropy = 0;                 ///< nats, mean over tokens
+  std::optional<double> kl;           ///< nats a token to the model before training (k3 estimate)
+  double clip_ratio = 0;              ///< share of tokens that the clip stopped
+  double completion_length = 0;       ///< tokens, mean
+  double clipped_length_ratio = 0;    ///< share of answers that hit max_completion_length
+  double grad_norm = 0, learning_rate = 0, loss = 0;
+  int64_t tokens = 0;                 ///< sampled
+  double seconds_generate = 0, seconds_score = 0, seconds_update = 0;
+  Json to_json() const;
+};
+
+/// A reward for each answer of a group, whose `completions` and `texts` are filled.
+using RewardFunction = std::function<std::vector<double>(const Group& group)>;
+
+/// Adds further gradients to the learner's adapter before the update (an anchor). Returns its loss.
+using ExtraGradient = std::function<double(const model::Network& network)>;
+
+struct StepResult {
+  StepMetrics metrics;
+  std::vector<Group> groups;
+};
+
+/// The prompts of step `step`: everyone in turn, in an order that `seed` shuffles anew for each round.
+std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, int64_t step, uint64_t seed);
+
+/// One step: sample, score, advantages, loss, update. `prompts` are all prompts as token ids; groups in which all rewards
+/// are equal cost no forward and backward pass, and the optimizer steps all the same, as its momentum would in TRL.
+StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
+                     uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra = {});
+
+}  // namespace backburn::train

@@ -1,0 +1,64 @@
+#include "backburn/train/learner.h"
+
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include "backburn/base/error.h"
+#include "backburn/model/safetensors.h"
+
+namespace backburn::train {
+namespace {
+
+// Everything that a step changes, in a fixed order. The tensors share memory with the learner.
+std::vector<model::NamedTensor> state_of(const Learner& learner) {
+  std::vector<model::NamedTensor> list;
+  const auto parameters = learner.adapter.parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    list.push_back({fmt::format("parameter.{}", i), parameters[i].detach()});
+    list.push_back({fmt::format("first_moment.{}", i), learner.optimizer.first_moments[i]});
+    list.push_back({fmt::format("second_moment.{}", i), learner.optimizer.second_moments[i]});
+    list.push_back({fmt::format("updates.{}", i), learner.optimizer.steps[i]});
+  }
+  return list;
+}
+
+}  // namespace
+
+Learner make_learner(const model::Model& base, const LoraOptions& lora, uint64_t seed) {
+  Learner learner{&base, model::make_adapter(base.config, lora.r, lora.lora_alpha, seed), {}, 0};
+  learner.optimizer = make_optimizer_state(learner.adapter.parameters());
+  return learner;
+}
+
+double update(Learner& learner, const OptimizerOptions& options, int64_t max_steps) {
+  const double rate = learning_rate_at(options, learner.step, max_steps);
+  const double norm = optimizer_step(options, rate, learner.adapter.parameters(), learner.optimizer);
+  ++learner.step;
+  return norm;
+}
+
+void save_checkpoint(const Learner& learner, const std::filesystem::path& path) {
+  auto state = state_of(learner);
+  state.push_back({"step", at::full({1}, static_cast<double>(learner.step), at::kFloat)});
+  model::write_safetensors(path, state, at::kFloat);
+}
+
+bool load_checkpoint(Learner& learner, const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return false;
+  const at::NoGradGuard no_grad;
+  const auto file = model::Safetensors::open(path);
+  const auto state = state_of(learner);
+  if (file.entries().size() != state.size() + 1) {
+    fail("{}: the checkpoint is of another model or adapter; remove it to start this stage again", path.string());
+  }
+  for (const auto& each : state) {
+    at::Tensor target = each.tensor;
+    target.copy_(file.tensor(each.name, target.sizes(), at::kFloat));
+  }
+  const std::vector<int64_t> one = {1};
+  learner.step = static_cast<int64_t>(file.tensor("step", one, at::kFloat).item<float>());
+  return true;
+}
+
+}  // namespace backburn::train

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "backburn/model/load.h"
+#include "backburn/train/optimizer.h"
+
+namespace backburn::train {
+
+/// The part of the recipe that says what is trained: a LoRA adapter over all linear layers (PEFT's names).
+struct LoraOptions {
+  int64_t r = 16;           ///< rank
+  double lora_alpha = 32;   ///< the update is scaled by lora_alpha / r
+};
+
+/// A frozen model and the adapter that is being trained on it. `base` must outlive it.
+struct Learner {
+  const model::Model* base = nullptr;
+  model::Adapter adapter;
+  OptimizerState optimizer;
+  int64_t step = 0;  ///< steps finished
+
+  model::Network network() const { return base->network(&adapter); }
+};
+
+/// A fresh adapter; same seed, same bits.
+Learner make_learner(const model::Model& base, const LoraOptions& lora, uint64_t seed);
+
+/// Clips, steps AdamW at the schedule's rate for `learner.step`, and counts the step. Returns the gradients' norm.
+double update(Learner& learner, const OptimizerOptions& options, int64_t max_steps);
+
+/// Writes adapter, optimizer memory and step into one safetensors file, whole or not at all.
+void save_checkpoint(const Learner& learner, const std::filesystem::path& path);
+
+/// Goes on where save_checkpoint left off, with the same bits. False when there is no such file. Errors: a damaged file,
+/// or one of another model or rank.
+bool load_checkpoint(Learner& learner, const std::filesystem::path& path);
+
+}  // namespace backburn::train
