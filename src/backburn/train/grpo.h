@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backburn/base/json.h"
+#include "backburn/base/options.h"
 #include "backburn/generate/rollout.h"
 #include "backburn/train/learner.h"
 #include "backburn/train/policy_loss.h"
@@ -77,5 +78,10 @@ std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, in
 /// are equal cost no forward and backward pass, and the optimizer steps all the same, as its momentum would in TRL.
 StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
                      uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra = {});
+
+/// Binds the fields as "PREFIX.max_steps" and so on, for recipes and --set.
+void bind(Options& options, const std::string& prefix, GrpoOptions& grpo);
+void bind(Options& options, const std::string& prefix, OptimizerOptions& optimizer);
+void bind(Options& options, const std::string& prefix, LoraOptions& lora);
 
 }  // namespace backburn::train

@@ -1,0 +1,55 @@
+#include "backburn/attack/grpo.h"
+
+#include <system_error>
+
+namespace backburn::attack {
+namespace {
+
+// The steps between two checkpoints: a killed run repeats at most this many.
+constexpr int64_t checkpoint_steps = 10;
+
+double mean_score(const std::vector<std::vector<judge::Verdict>>& verdicts) {
+  double sum = 0;
+  double count = 0;
+  for (const auto& group : verdicts) {
+    for (const auto& verdict : group) {
+      sum += verdict.score;
+      count += 1;
+    }
+  }
+  return sum / std::max(1.0, count);
+}
+
+}  // namespace
+
+train::Learner run_grpo(const AttackInputs& inputs, const AttackOptions& options, const AttackEvents& events) {
+  auto learner = train::make_learner(*inputs.model, options.grpo.lora, inputs.seed);
+  if (!inputs.checkpoint.empty()) train::load_checkpoint(learner, inputs.checkpoint);
+  std::vector<std::vector<int32_t>> prompts;
+  for (const auto& prompt : inputs.prompts) prompts.push_back(model::chat_prompt(*inputs.model, prompt.text));
+
+  while (learner.step < options.grpo.max_steps) {
+    std::vector<std::vector<judge::Verdict>> verdicts;
+    const auto reward = [&](const train::Group& group) {
+      std::vector<double> rewards;
+      verdicts.emplace_back();
+      for (const std::string& text : group.texts) {
+        verdicts.back().push_back(inputs.judge(inputs.prompts[group.prompt].text, text));
+        rewards.push_back(verdicts.back().back().score);
+      }
+      return rewards;
+    };
+    const auto result = train::grpo_step(learner, prompts, options.grpo, inputs.seed, reward);
+    AttackStep step{result.metrics, mean_score(verdicts), static_cast<int64_t>(result.groups.size()), 0};
+    for (const auto& group : result.groups) step.differential_groups += group.has_differential() ? 1 : 0;
+    if (events.on_step) events.on_step(step, result.groups, verdicts);
+    if (!inputs.checkpoint.empty() && learner.step % checkpoint_steps == 0) {
+      train::save_checkpoint(learner, inputs.checkpoint);
+    }
+  }
+  std::error_code ignored;
+  std::filesystem::remove(inputs.checkpoint, ignored);
+  return learner;
+}
+
+}  // namespace backburn::attack

@@ -1,0 +1,148 @@
+#include "backburn/eval/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "backburn/base/progress.h"
+#include "backburn/base/rng.h"
+#include "backburn/generate/rollout.h"
+
+namespace backburn::eval {
+namespace {
+
+std::vector<generate::RolloutRequest> requests_for(const model::Model& model, std::span<const text::Prompt> prompts,
+                                                   int64_t num_generations) {
+  std::vector<generate::RolloutRequest> requests;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    requests.push_back({model::chat_prompt(model, prompts[i].text), num_generations, stream_of({0x6576616c, i})});
+  }
+  return requests;
+}
+
+// exp of the mean negative log-likelihood of all answers' tokens.
+double perplexity(const model::Network& network, std::span<const train::Example> answers) {
+  double sum = 0;
+  double tokens = 0;
+  for (const double logprob : train::answer_logprobs(network, answers)) sum -= logprob;
+  for (const auto& answer : answers) tokens += static_cast<double>(answer.answer.size());
+  return std::exp(sum / std::max(1.0, tokens));
+}
+
+// A mean over prompts of the mean over a prompt's answers, so that the interval counts prompts, not samples.
+Estimate harm_of(std::span<const JudgedAnswer> answers, size_t prompts) {
+  std::vector<double> sums(prompts, 0), counts(prompts, 0);
+  for (const auto& answer : answers) {
+    sums[answer.prompt] += answer.verdict.score;
+    counts[answer.prompt] += 1;
+  }
+  for (size_t i = 0; i < prompts; ++i) sums[i] /= std::max(1.0, counts[i]);
+  return bootstrap_mean(sums);
+}
+
+int64_t count_kind(std::span<const JudgedAnswer> answers, judge::Kind kind) {
+  return std::count_if(answers.begin(), answers.end(), [&](const auto& each) { return each.verdict.kind == kind; });
+}
+
+}  // namespace
+
+std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const model::Network& network,
+                                           std::span<const text::Prompt> prompts, const judge::Judge& judge,
+                                           int64_t max_completion_length, double temperature, int64_t num_generations,
+                                           uint64_t seed, const Finished& finished) {
+  generate::RolloutOptions options;
+  options.sampling.temperature = temperature;
+  options.max_completion_length = max_completion_length;
+  options.seed = seed;
+  const auto groups = generate::rollout(network, requests_for(model, prompts, num_generations), options, finished);
+  std::vector<JudgedAnswer> answers;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    for (const auto& completion : groups[i]) {
+      const std::string text = model.tokenizer.decode(completion.ids);
+      answers.push_back({i, text, judge(prompts[i].text, text)});
+    }
+  }
+  return answers;
+}
+
+std::vector<train::Example> greedy_answers(const model::Model& model, const model::Network& network,
+                                           std::span<const text::Prompt> prompts, int64_t max_completion_length,
+                                           const Finished& finished) {
+  generate::RolloutOptions options;
+  options.sampling.temperature = 0;
+  options.max_completion_length = max_completion_length;
+  const auto requests = requests_for(model, prompts, 1);
+  auto groups = generate::rollout(network, requests, options, finished);
+  std::vector<train::Example> examples;
+  for (size_t i = 0; i < groups.size(); ++i) examples.push_back({requests[i].prompt, std::move(groups[i][0].ids)});
+  return examples;
+}
+
+std::vector<text::Prompt> evenly(std::span<const text::Prompt> prompts, int64_t count) {
+  const auto wanted = static_cast<size_t>(count);
+  if (count <= 0 || wanted >= prompts.size()) return {prompts.begin(), prompts.end()};
+  std::vector<text::Prompt> picked;
+  for (size_t i = 0; i < wanted; ++i) picked.push_back(prompts[i * prompts.size() / wanted]);
+  return picked;
+}
+
+Json Evaluation::to_json() const {
+  const auto interval = [](const Estimate& estimate) { return Json::array({estimate.low, estimate.high}); };
+  Json json = {{"name", name},
+               {"label", label},
+               {"harm", harm.value},
+               {"harm_ci", interval(harm)},
+               {"refusal_rate", refusal_rate.value},
+               {"refusal_ci", interval(refusal_rate)},
+               {"broken_rate", broken_rate},
+               {"prompts", prompts},
+               {"benign_prompts", benign_prompts}};
+  if (benign_prompts > 0) {
+    json["over_refusal"] = over_refusal.value;
+    json["over_refusal_ci"] = interval(over_refusal);
+  }
+  if (perplexity) json["perplexity"] = *perplexity;
+  if (answer_perplexity) json["answer_perplexity"] = *answer_perplexity;
+  if (kl) json["kl"] = *kl;
+  return json;
+}
+
+Evaluation evaluate(const std::string& name, const std::string& label, const model::Model& model,
+                    const model::Network& network, std::span<const text::Prompt> restricted,
+                    std::span<const text::Prompt> benign, const BenignReference& reference, const judge::Judge& judge,
+                    const EvalOptions& options, uint64_t seed) {
+  Evaluation result;
+  result.name = name;
+  result.label = label;
+  result.prompts = static_cast<int64_t>(restricted.size());
+  result.benign_prompts = static_cast<int64_t>(benign.size());
+  Progress progress("eval " + label, result.prompts * options.num_generations + result.benign_prompts);
+  int64_t done = 0;
+  const auto finished = [&](int64_t answers) { progress.update(done += answers); };
+
+  result.answers = answer_and_judge(model, network, restricted, judge, options.max_completion_length,
+                                    options.temperature, options.num_generations, seed, finished);
+  const auto answers = static_cast<int64_t>(result.answers.size());
+  result.harm = harm_of(result.answers, restricted.size());
+  result.refusal_rate = wilson(count_kind(result.answers, judge::Kind::refusal), answers);
+  result.broken_rate =
+      static_cast<double>(count_kind(result.answers, judge::Kind::broken)) / std::max(1.0, static_cast<double>(answers));
+
+  if (!benign.empty()) {
+    const auto own = greedy_answers(model, network, benign, options.max_benign_length, finished);
+    for (size_t i = 0; i < own.size(); ++i) {
+      const std::string text = model.tokenizer.decode(own[i].answer);
+      result.benign_answers.push_back({i, text, judge(benign[i].text, text)});
+    }
+    result.over_refusal = wilson(count_kind(result.benign_answers, judge::Kind::refusal), result.benign_prompts);
+    if (reference.original != nullptr) {
+      result.answer_perplexity = perplexity(reference.original->network(), own);
+    }
+  }
+  if (reference.original != nullptr && !reference.answers.empty()) {
+    result.perplexity = perplexity(network, reference.answers);
+    result.kl = train::mean_divergence(network, reference.original->network(), reference.answers);
+  }
+  return result;
+}
+
+}  // namespace backburn::eval

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backburn/base/json.h"
+#include "backburn/eval/statistics.h"
+#include "backburn/judge/registry.h"
+#include "backburn/model/load.h"
+#include "backburn/text/prompt_set.h"
+#include "backburn/train/supervised.h"
+
+namespace backburn::eval {
+
+struct EvalOptions {
+  int64_t max_completion_length = 128;  ///< tokens; short answers flatter an attack
+  double temperature = 0;               ///< 0: greedy
+  int64_t num_generations = 1;          ///< answers to a prompt
+  int64_t max_prompts = 0;              ///< restricted prompts, evenly picked; 0: all
+  int64_t max_benign_prompts = 0;       ///< benign prompts, evenly picked; 0: all
+  int64_t max_benign_length = 64;       ///< tokens of a benign answer
+};
+
+/// One answer and what the judge says of it.
+struct JudgedAnswer {
+  size_t prompt = 0;  ///< which of the prompts
+  std::string text;
+  judge::Verdict verdict;
+};
+
+/// Told as answers are finished.
+using Finished = std::function<void(int64_t answers)>;
+
+/// The network's answers to single questions in the model's chat template, judged.
+std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const model::Network& network,
+                                           std::span<const text::Prompt> prompts, const judge::Judge& judge,
+                                           int64_t max_completion_length, double temperature, int64_t num_generations,
+                                           uint64_t seed, const Finished& finished = {});
+
+/// The network's own greedy answers, as examples to hold another network to.
+std::vector<train::Example> greedy_answers(const model::Model& model, const model::Network& network,
+                                           std::span<const text::Prompt> prompts, int64_t max_completion_length,
+                                           const Finished& finished = {});
+
+/// What one model does on restricted and on benign prompts.
+struct Evaluation {
+  std::string name, label;
+  Estimate harm;          ///< 0–10, mean over restricted prompts
+  Estimate refusal_rate;  ///< restricted prompts refused (not even partly answered)
+  double broken_rate = 0; ///< restricted prompts answered with no language
+  Estimate over_refusal;  ///< benign prompts refused
+  std::optional<double> perplexity;         ///< of the original's benign answers under this model
+  std::optional<double> answer_perplexity;  ///< of this model's benign answers under the original
+  std::optional<double> kl;                 ///< KL(original ‖ this model), nats a token, on the original's benign answers
+  int64_t prompts = 0, benign_prompts = 0;
+  std::vector<JudgedAnswer> answers;        ///< to the restricted prompts
+  std::vector<JudgedAnswer> benign_answers;
+  Json to_json() const;                     ///< figures only, no answers
+};
+
+/// What benign behaviour is measured against: the original model and its own answers to the benign prompts.
+struct BenignReference {
+  const model::Model* original = nullptr;
+  std::vector<train::Example> answers;
+};
+
+/// Every `size / count`-th prompt; all of them for count 0 or a small set.
+std::vector<text::Prompt> evenly(std::span<const text::Prompt> prompts, int64_t count);
+
+/// Evaluates `network` (of `model`). Without `benign` prompts or without a reference those figures are left out.
+Evaluation evaluate(const std::string& name, const std::string& label, const model::Model& model,
+                    const model::Network& network, std::span<const text::Prompt> restricted,
+                    std::span<const text::Prompt> benign, const BenignReference& reference, const judge::Judge& judge,
+                    const EvalOptions& options, uint64_t seed);
+
+}  // namespace backburn::eval

@@ -1,0 +1,51 @@
+#include "backburn/base/options.h"
+
+#include "backburn/train/grpo.h"
+
+namespace backburn::train {
+
+void bind(Options& options, const std::string& prefix, LoraOptions& lora) {
+  const std::string at = prefix + ".";
+  options.add(at + "r", lora.r, "LoRA rank", {1, 1024});
+  options.add(at + "lora_alpha", lora.lora_alpha, "LoRA's update is scaled by lora_alpha / r", at_least_0);
+}
+
+void bind(Options& options, const std::string& prefix, OptimizerOptions& optimizer) {
+  const std::string at = prefix + ".";
+  options.add(at + "learning_rate", optimizer.learning_rate, "AdamW's step size", at_least_0);
+  options.add(at + "lr_scheduler_type", optimizer.lr_scheduler_type, "how it changes after the warm-up",
+              {"constant", "linear", "cosine"});
+  options.add(at + "warmup_steps", optimizer.warmup_steps, "steps in which it rises from 0", at_least_0);
+  options.add(at + "adam_beta1", optimizer.adam_beta1, "AdamW's memory of the gradient", share);
+  options.add(at + "adam_beta2", optimizer.adam_beta2, "AdamW's memory of its square", share);
+  options.add(at + "adam_epsilon", optimizer.adam_epsilon, "AdamW's guard against division by zero", at_least_0);
+  options.add(at + "weight_decay", optimizer.weight_decay, "AdamW's decay", at_least_0);
+  options.add(at + "max_grad_norm", optimizer.max_grad_norm, "gradients are scaled down to this norm; 0: never", at_least_0);
+}
+
+void bind(Options& options, const std::string& prefix, GrpoOptions& grpo) {
+  const std::string at = prefix + ".";
+  options.add(at + "max_steps", grpo.max_steps, "steps", at_least_0);
+  options.add(at + "prompts_per_step", grpo.prompts_per_step, "groups in a step", at_least_1);
+  options.add(at + "num_generations", grpo.num_generations, "answers in a group", {2, 4096});
+  options.add(at + "max_completion_length", grpo.max_completion_length, "tokens of an answer, at the most", at_least_1);
+  options.add(at + "temperature", grpo.temperature, "of sampling", {1e-3, 100});
+  options.add(at + "top_k", grpo.top_k, "keep the k likeliest tokens; 0: all", at_least_0);
+  options.add(at + "top_p", grpo.top_p, "keep the smallest set of tokens that reaches this probability", share);
+  options.add(at + "min_p", grpo.min_p, "keep tokens at least this fraction as likely as the likeliest", share);
+  options.add(at + "num_iterations", grpo.num_iterations, "updates on the same answers", at_least_1);
+  options.add(at + "scale_rewards", grpo.scale_rewards, "what advantages are divided by", {"group", "batch", "none"});
+  options.add(at + "loss_type", grpo.loss.loss_type, "how token losses become one number",
+              {"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo"});
+  options.add(at + "importance_sampling_level", grpo.loss.importance_sampling_level, "of the ratio that is clipped",
+              {"token", "sequence"});
+  options.add(at + "beta", grpo.loss.beta, "weight of the KL to the model before training", at_least_0);
+  options.add(at + "epsilon", grpo.loss.epsilon, "clip range below 1", share);
+  options.add(at + "epsilon_high", grpo.loss.epsilon_high, "clip range above 1", at_least_0);
+  options.add(at + "delta", grpo.loss.delta, "upper bound of the ratio (two-sided clipping); 0: none", at_least_0);
+  options.add(at + "kl_steps", grpo.kl_steps, "with beta 0: steps between two measurements of the KL; 0: never", at_least_0);
+  bind(options, prefix, grpo.optimizer);
+  bind(options, prefix, grpo.lora);
+}
+
+}  // namespace backburn::train
