@@ -1,0 +1,206 @@
+// Against Transformers and PEFT: tools/make_model_goldens.py makes the goldens.
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "backburn/model/transformer.h"
+#include "model/tiny_model.h"
+
+namespace backburn::model {
+namespace {
+
+using at::Tensor;
+using Ids = std::vector<int32_t>;
+
+Ids joined(Ids left, const Ids& right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
+Tensor packed_logits(const Network& network, const std::vector<TokenTree>& trees) {
+  return logits(network, hidden_states(network, pack(trees)));
+}
+
+Tensor sequence_logits(const Network& network, const Ids& ids) { return packed_logits(network, {{ids, {}}}); }
+
+// ln π of `completion`, whose first token is predicted by row `before` and the others by the rows from `begin` on.
+Tensor completion_logprobs(const Tensor& logits, int64_t before, int64_t begin, const Ids& completion) {
+  const auto size = static_cast<int64_t>(completion.size());
+  const auto rows = at::cat({logits.narrow(0, before, 1), logits.narrow(0, begin, size - 1)});
+  return at::log_softmax(rows, -1).gather(1, at::tensor(completion, at::kLong).unsqueeze(1)).squeeze(1);
+}
+
+double largest_gap(const Tensor& left, const Tensor& right) { return (left - right).abs().max().item<double>(); }
+
+double relative_gap(const Tensor& found, const Tensor& expected) {
+  return ((found - expected).norm() / expected.norm().clamp_min(1e-12)).item<double>();
+}
+
+Tensor numbers(const Json& list) { return at::tensor(list.get<std::vector<double>>(), at::kDouble).to(at::kFloat); }
+
+struct Pair {
+  Ids prompt, completion;
+};
+
+std::vector<Pair> pairs_of(const Json& gradient) {
+  std::vector<Pair> pairs;
+  for (const Json& each : gradient["pairs"]) {
+    pairs.push_back({each["prompt"].get<Ids>(), each["completion"].get<Ids>()});
+  }
+  return pairs;
+}
+
+// ln π of each pair's completion, the pairs run one by one.
+std::vector<Tensor> logprobs_apart(const Network& network, const std::vector<Pair>& pairs) {
+  std::vector<Tensor> list;
+  for (const auto& [prompt, completion] : pairs) {
+    const auto last = static_cast<int64_t>(prompt.size()) - 1;
+    list.push_back(completion_logprobs(sequence_logits(network, joined(prompt, completion)), last, last + 1, completion));
+  }
+  return list;
+}
+
+// The same in one packed pass: pairs that follow each other with one prompt become branches of one tree.
+std::vector<Tensor> logprobs_packed(const Network& network, const std::vector<Pair>& pairs) {
+  std::vector<TokenTree> trees;
+  for (const auto& [prompt, completion] : pairs) {
+    if (trees.empty() || trees.back().prefix != prompt) trees.push_back({prompt, {}});
+    trees.back().branches.push_back(completion);
+  }
+  const auto all = packed_logits(network, trees);
+  std::vector<Tensor> list;
+  int64_t at = 0;
+  for (const TokenTree& tree : trees) {
+    const int64_t last = at + static_cast<int64_t>(tree.prefix.size()) - 1;
+    at = last + 1;
+    for (const Ids& branch : tree.branches) {
+      list.push_back(completion_logprobs(all, last, at, branch));
+      at += static_cast<int64_t>(branch.size());
+    }
+  }
+  return list;
+}
+
+Tensor mean_loss(const std::vector<Tensor>& logprobs) {
+  auto sum = at::zeros({});
+  for (const Tensor& each : logprobs) sum = sum - each.mean();
+  return sum / static_cast<double>(logprobs.size());
+}
+
+std::vector<Tensor> gradients_of(const Tensor& loss, const Adapter& adapter) {
+  loss.backward();
+  std::vector<Tensor> list;
+  for (const Tensor& parameter : adapter.parameters()) {
+    list.push_back(parameter.grad().clone());
+    parameter.mutable_grad().reset();
+  }
+  return list;
+}
+
+class Tiny : public testing::TestWithParam<const char*> {
+ protected:
+  const Model model_ = tiny_model(GetParam());
+  const Json golden_ = tiny_golden(GetParam());
+  const Ids sequence_ = golden_["sequence"].get<Ids>();
+};
+
+TEST_P(Tiny, LogitsAreThoseOfTransformers) {
+  const auto found = sequence_logits(model_.network(), sequence_);
+  for (int64_t row = 0; row < found.size(0); ++row) {
+    EXPECT_LT(largest_gap(found[row], numbers(golden_["logits"][row])), 1e-4) << row;
+  }
+}
+
+TEST_P(Tiny, AdapterGradientsAreThoseOfPeft) {
+  const Json& gradient = golden_["gradient"];
+  const Adapter adapter = formula_adapter(model_.config, gradient["rank"].get<int64_t>());
+  const auto pairs = pairs_of(gradient);
+  for (auto* logprobs_of : {&logprobs_apart, &logprobs_packed}) {
+    const auto logprobs = logprobs_of(model_.network(&adapter), pairs);
+    const auto without = logprobs_of(model_.network(), pairs);
+    for (size_t i = 0; i < pairs.size(); ++i) {
+      EXPECT_LT(largest_gap(logprobs[i], numbers(gradient["pairs"][i]["logprobs"])), 1e-4);
+      EXPECT_LT(largest_gap(without[i], numbers(gradient["pairs"][i]["logprobs_without_adapter"])), 1e-4);
+    }
+    const auto loss = mean_loss(logprobs);
+    EXPECT_NEAR(loss.item<double>(), gradient["loss"].get<double>(), 1e-5);
+    const auto found = gradients_of(loss, adapter);
+    ASSERT_EQ(found.size(), gradient["tensors"].size());
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_LT(relative_gap(found[i].flatten(), numbers(gradient["tensors"][i]["values"])), 1e-3)
+          << gradient["tensors"][i]["name"];
+    }
+  }
+}
+
+TEST_P(Tiny, AMergedAdapterIsTheSameModel) {
+  const Adapter adapter = formula_adapter(model_.config, 4);
+  const Weights merged = merge(model_.weights, adapter);
+  const auto expected = sequence_logits(model_.network(&adapter), sequence_);
+  EXPECT_LT(largest_gap(sequence_logits({&model_.config, &merged, nullptr}, sequence_), expected), 1e-4);
+  EXPECT_GT(largest_gap(sequence_logits(model_.network(), sequence_), expected), 1e-3);
+}
+
+TEST_P(Tiny, AFreshAdapterChangesNothing) {
+  const Adapter adapter = make_adapter(model_.config, 4, 8, 7);
+  EXPECT_TRUE(at::equal(sequence_logits(model_.network(&adapter), sequence_), sequence_logits(model_.network(), sequence_)));
+}
+
+TEST_P(Tiny, PackedTreesAreTheirSequences) {
+  const std::vector<TokenTree> trees = {
+      {{5, 6, 7}, {{8, 9}, {10}, {11, 12, 13, 14}}}, {{20, 21}, {}}, {{30}, {{31, 32, 33}, {34, 35}}}};
+  const auto packed = packed_logits(model_.network(), trees);
+  int64_t at = 0;
+  for (const TokenTree& tree : trees) {
+    const auto prefix = static_cast<int64_t>(tree.prefix.size());
+    EXPECT_LT(largest_gap(packed.narrow(0, at, prefix), sequence_logits(model_.network(), tree.prefix)), 1e-5);
+    at += prefix;
+    for (const Ids& branch : tree.branches) {
+      const auto size = static_cast<int64_t>(branch.size());
+      const auto alone = sequence_logits(model_.network(), joined(tree.prefix, branch)).narrow(0, prefix, size);
+      EXPECT_LT(largest_gap(packed.narrow(0, at, size), alone), 1e-5);
+      at += size;
+    }
+  }
+}
+
+TEST_P(Tiny, DecodingWithACacheIsTheWholeSequence) {
+  const Adapter adapter = formula_adapter(model_.config, 4);
+  const Network network = model_.network(&adapter);
+  const at::NoGradGuard no_grad;
+  // Rows of unequal length; the prompts are prefilled in one pack, the rest is fed token by token.
+  const std::vector<Ids> sequences = {sequence_, {3, 9, 27, 17, 51, 25, 11, 33}, {60, 61, 62, 63, 3, 4, 5, 6, 7, 8}};
+  const std::vector<int64_t> prompts = {5, 1, 4};
+  std::vector<TokenTree> trees;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    trees.push_back({Ids(sequences[i].begin(), sequences[i].begin() + prompts[i]), {}});
+  }
+  std::vector<LayerKeyValues> prefilled;
+  hidden_states(network, pack(trees), &prefilled);
+  auto cache = KeyValueCache::allocate(model_.config, 3, 24, at::kFloat);
+  int64_t begin = 0;
+  for (int64_t row = 0; row < 3; ++row) {
+    cache.load(row, prefilled, begin, prompts[row]);
+    begin += prompts[row];
+  }
+  for (int64_t step = 0; step < 4; ++step) {
+    Ids ids;
+    for (size_t row = 0; row < 3; ++row) ids.push_back(sequences[row][prompts[row] + step]);
+    const auto found = logits(network, decode_step(network, ids, cache));
+    for (size_t row = 0; row < 3; ++row) {
+      const auto expected = sequence_logits(network, sequences[row])[prompts[row] + step];
+      EXPECT_LT(largest_gap(found[static_cast<int64_t>(row)], expected), 1e-5) << row << " at " << step;
+    }
+  }
+  // The last row takes the place of the first.
+  cache.move_row(2, 0);
+  const auto found = logits(network, decode_step(network, Ids{sequences[2][8], sequences[1][5]}, cache));
+  EXPECT_LT(largest_gap(found[0], sequence_logits(network, sequences[2])[8]), 1e-5);
+  EXPECT_LT(largest_gap(found[1], sequence_logits(network, sequences[1])[5]), 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Parity, Tiny, testing::Values("tiny_llama", "tiny_qwen2"));
+
+}  // namespace
+}  // namespace backburn::model
