@@ -52,7 +52,7 @@ class Rollout {
            "shorten the prompt or lower max_completion_length",
            longest, options.max_completion_length, network.config->max_position_embeddings);
     }
-    max_rows_ = std::min(options.max_rows, total);
+    max_rows_ = std::max<int64_t>(1, std::min(options.max_rows, total));
     cache_ = model::KeyValueCache::allocate(*network.config, max_rows_, capacity, network.dtype());
   }
 

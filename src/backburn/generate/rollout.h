@@ -28,7 +28,7 @@ struct Completion {
 };
 
 struct RolloutOptions {
-  SamplingOptions sampling;
+  SamplingOptions sampling = {};
   int64_t max_completion_length = 48;  ///< tokens, the stop token included
   int64_t max_rows = 64;               ///< answers decoded at the same time
   uint64_t seed = 0;
