@@ -81,8 +81,9 @@ std::vector<Group> sample_groups(const Learner& learner, std::span<const std::ve
   std::vector<generate::RolloutRequest> requests;
   const auto step = static_cast<uint64_t>(learner.step);
   for (const size_t prompt : prompts_of_step(prompts.size(), options.prompts_per_step, learner.step, seed)) {
+    // By place in the step, not by prompt: with few prompts one comes up twice in a step, and needs other answers.
+    requests.push_back({prompts[prompt], options.num_generations, stream_of({step, groups.size()})});
     groups.push_back({prompt, {}, {}, {}, {}});
-    requests.push_back({prompts[prompt], options.num_generations, stream_of({step, prompt})});
   }
   generate::RolloutOptions rollout_options;
   rollout_options.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
@@ -210,7 +211,7 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   loss_options.max_completion_length = options.max_completion_length;
 
   double clipped = 0;
-  double loss_tokens = 0;
+  double ratios = 0;
   double kl_sum = 0;
   for (int64_t iteration = 0; iteration < options.num_iterations; ++iteration) {
     for (Pass& pass : passes) {
@@ -224,7 +225,7 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
         metrics.loss += result.loss.item<double>();
       }
       clipped += static_cast<double>(result.clipped_low + result.clipped_high);
-      loss_tokens += static_cast<double>(logprobs.size(0));
+      ratios += static_cast<double>(result.counted);
     }
     if (extra) metrics.loss += extra(network);
     metrics.learning_rate = learning_rate_at(options.optimizer, learner.step, options.max_steps);
@@ -232,7 +233,7 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   }
   ++learner.step;
   metrics.step = learner.step;
-  if (loss_tokens > 0) metrics.clip_ratio = clipped / loss_tokens;
+  if (ratios > 0) metrics.clip_ratio = clipped / ratios;
   if (measure_kl) metrics.kl = kl_sum / static_cast<double>(metrics.tokens);
   metrics.seconds_update = watch.lap();
   return {metrics, std::move(groups)};

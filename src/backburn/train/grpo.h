@@ -51,7 +51,7 @@ struct StepMetrics {
   double frac_reward_zero_std = 0;    ///< share of groups without differential
   double entropy = 0;                 ///< nats, mean over tokens
   std::optional<double> kl;           ///< nats a token to the model before training (k3 estimate)
-  double clip_ratio = 0;              ///< share of tokens that the clip stopped
+  double clip_ratio = 0;              ///< share of ratios that the clip stopped
   double completion_length = 0;       ///< tokens, mean
   double clipped_length_ratio = 0;    ///< share of answers that hit max_completion_length
   double grad_norm = 0, learning_rate = 0, loss = 0;

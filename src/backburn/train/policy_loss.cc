@@ -103,10 +103,15 @@ PolicyLoss policy_loss(const PolicyLossOptions& options, const PolicyBatch& batc
     fail_usage("loss_type \"{}\" is unknown (grpo, bnpo, dr_grpo, dapo, cispo, sapo or luspo)", type);
   }
 
-  const auto counted = by_sequence ? answer_ratio.detach() : ratio.detach();
+  const auto bounded_ratio = by_sequence ? answer_ratio.detach() : ratio.detach();
   const auto sign = by_sequence ? advantages : token_advantages;
-  result.clipped_low = ((counted < 1 - options.epsilon) & (sign < 0)).sum().item<int64_t>();
-  result.clipped_high = ((counted > 1 + options.epsilon_high) & (sign > 0)).sum().item<int64_t>();
+  result.counted = bounded_ratio.size(0);
+  if (type == "cispo") {
+    result.clipped_high = ((bounded_ratio > options.epsilon_high) & (sign > 0)).sum().item<int64_t>();
+  } else if (type != "sapo") {
+    result.clipped_low = ((bounded_ratio < 1 - options.epsilon) & (sign < 0)).sum().item<int64_t>();
+    result.clipped_high = ((bounded_ratio > 1 + options.epsilon_high) & (sign > 0)).sum().item<int64_t>();
+  }
   return result;
 }
 

@@ -45,8 +45,9 @@ struct LossNormalizer {
 struct PolicyLoss {
   at::Tensor loss;          ///< scalar; the step's loss is the sum over its parts
   double kl_sum = 0;        ///< Σ over tokens of the k3 estimate; 0 without a reference
-  int64_t clipped_low = 0;  ///< tokens (or, at sequence level, answers) clipped below with a negative advantage
-  int64_t clipped_high = 0; ///< … above with a positive advantage
+  int64_t counted = 0;      ///< ratios: one a token, or, at sequence level, one an answer
+  int64_t clipped_low = 0;  ///< of them, clipped below with a negative advantage
+  int64_t clipped_high = 0; ///< … above with a positive advantage; sapo clips none
 };
 
 /// Errors: an unknown loss_type or importance_sampling_level (usage).
