@@ -1,0 +1,294 @@
+#include "backburn/train/grpo.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "backburn/base/cancel.h"
+#include "backburn/base/error.h"
+#include "backburn/base/files.h"
+#include "model/tiny_model.h"
+
+namespace backburn::train {
+namespace {
+
+using at::Tensor;
+using testing::Each;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::UnorderedElementsAre;
+using Ids = std::vector<int32_t>;
+
+const std::vector<Ids> three_prompts = {{1, 20, 30, 40}, {1, 7}, {1, 33, 34, 35, 36}};
+
+GrpoOptions small_options() {
+  GrpoOptions options;
+  options.prompts_per_step = 2;
+  options.num_generations = 6;
+  options.max_completion_length = 8;
+  options.optimizer.learning_rate = 0.02;
+  options.lora = {.r = 4, .lora_alpha = 8};
+  return options;
+}
+
+// How often an answer says "Q".
+std::vector<double> count_q(const Group& group) {
+  std::vector<double> rewards;
+  for (const std::string& text : group.texts) rewards.push_back(static_cast<double>(std::count(text.begin(), text.end(), 'Q')));
+  return rewards;
+}
+
+std::vector<double> nothing(const Group& group) { return std::vector<double>(group.texts.size(), 1.0); }
+
+Tensor all_parameters(const Learner& learner) {
+  std::vector<Tensor> list;
+  for (const Tensor& parameter : learner.adapter.parameters()) list.push_back(parameter.detach().flatten());
+  return at::cat(list);
+}
+
+struct Grpo : testing::Test {
+  const model::Model model = model::tiny_model("tiny_llama");
+  Learner fresh() const { return make_learner(model, {.r = 4, .lora_alpha = 8}, 3); }
+  // An adapter that already does something, so that every gradient is there.
+  Learner trained() const {
+    Learner learner = fresh();
+    learner.adapter = model::formula_adapter(model.config, 4);
+    return learner;
+  }
+};
+
+TEST_F(Grpo, LearnsWhatIsRewarded) {
+  Learner learner = fresh();
+  double first = 0, last = 0;
+  for (int step = 0; step < 40; ++step) {
+    const double reward = grpo_step(learner, three_prompts, small_options(), 1, count_q).metrics.reward;
+    (step < 5 ? first : last) += step < 5 || step >= 35 ? reward / 5 : 0;
+  }
+  EXPECT_LT(first, 1.5);
+  EXPECT_GT(last, 5);
+}
+
+// The gradient of the step, the plain way: every answer of every group alone, all logits.
+double plain_gradient_norm(const Learner& learner, const std::vector<Group>& groups, const std::vector<Ids>& prompts, double temperature) {
+  auto loss = at::zeros({});
+  double answers = 0;
+  for (const Group& group : groups) {
+    for (size_t i = 0; i < group.completions.size(); ++i) {
+      const Ids& answer = group.completions[i].ids;
+      Ids ids = prompts[group.prompt];
+      const auto before = static_cast<int64_t>(ids.size()) - 1;
+      ids.insert(ids.end(), answer.begin(), answer.end());
+      const model::TokenTree tree{ids, {}};
+      const auto all = logits(learner.network(), hidden_states(learner.network(), model::pack({&tree, 1})));
+      const auto rows = at::log_softmax(all.narrow(0, before, static_cast<int64_t>(answer.size())) / temperature, -1);
+      loss = loss - rows.gather(1, at::tensor(answer, at::kLong).unsqueeze(1)).mean() * group.advantages[i];
+      ++answers;
+    }
+  }
+  (loss / answers).backward();
+  double square = 0;
+  for (const Tensor& parameter : learner.adapter.parameters()) square += parameter.grad().square().sum().item<double>();
+  return std::sqrt(square);
+}
+
+TEST_F(Grpo, TheGradientIsThatOfTheDefinition) {
+  // Long prompts, so that a step takes two passes; one group without differential among them.
+  std::vector<Ids> prompts;
+  for (int32_t p = 0; p < 4; ++p) {
+    prompts.emplace_back(80, 10 + p);
+    prompts.back()[0] = 1;
+  }
+  GrpoOptions options = small_options();
+  options.prompts_per_step = 4;
+  options.max_completion_length = 80;
+  options.temperature = 1.2;
+  auto reward = [](const Group& group) {
+    std::vector<double> rewards;
+    for (const auto& completion : group.completions) rewards.push_back(group.prompt == 2 ? 1 : completion.ids[completion.ids.size() / 2]);
+    return rewards;
+  };
+  for (const int64_t kl_steps : {0, 1}) {
+    options.kl_steps = kl_steps;
+    Learner learner = trained();
+    const StepResult result = grpo_step(learner, prompts, options, 8, reward);
+    EXPECT_EQ(result.metrics.frac_reward_zero_std, 0.25);
+    EXPECT_EQ(result.metrics.kl.has_value(), kl_steps == 1);
+    EXPECT_NEAR(result.metrics.grad_norm / plain_gradient_norm(trained(), result.groups, prompts, 1.2), 1, 1e-4);
+  }
+}
+
+TEST_F(Grpo, EqualRewardsGiveNoGradient) {
+  for (const int64_t kl_steps : {0, 1}) {
+    GrpoOptions options = small_options();
+    options.kl_steps = kl_steps;
+    Learner learner = trained();
+    const auto before = all_parameters(learner);
+    const StepResult result = grpo_step(learner, three_prompts, options, 1, nothing);
+    EXPECT_TRUE(at::equal(all_parameters(learner), before));
+    EXPECT_EQ(result.metrics.grad_norm, 0);
+    EXPECT_EQ(result.metrics.frac_reward_zero_std, 1);
+    EXPECT_EQ(learner.step, 1);
+  }
+}
+
+TEST_F(Grpo, BetaPullsBackToTheModelBeforeTraining) {
+  Learner learner = fresh();
+  for (int step = 0; step < 10; ++step) grpo_step(learner, three_prompts, small_options(), 1, count_q);
+  GrpoOptions options = small_options();
+  options.loss.beta = 1;
+  options.optimizer.learning_rate = 0.01;
+  options.num_generations = 16;
+  double first = 0, last = 0;
+  for (int step = 0; step < 30; ++step) {
+    const auto kl = grpo_step(learner, three_prompts, options, 1, nothing).metrics.kl;
+    ASSERT_TRUE(kl.has_value());
+    if (step == 0) first = *kl;
+    last = *kl;
+  }
+  EXPECT_GT(first, 0.1);
+  EXPECT_LT(last, first / 5);
+}
+
+TEST_F(Grpo, SameSeedSameBitsAndResumeTheSame) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "checkpoint.safetensors";
+  GrpoOptions options = small_options();
+  options.num_iterations = 2;
+  options.optimizer.lr_scheduler_type = "cosine";
+  options.optimizer.weight_decay = 0.1;
+  Learner straight = fresh();
+  for (int step = 0; step < 5; ++step) {
+    if (step == 2) save_checkpoint(straight, path);
+    grpo_step(straight, three_prompts, options, 1, count_q);
+  }
+  EXPECT_EQ(checkpoint_step(path), 2);
+  Learner resumed = make_learner(model, options.lora, 99);
+  EXPECT_FALSE(load_checkpoint(resumed, folder.path() / "none"));
+  EXPECT_EQ(checkpoint_step(folder.path() / "none"), 0);
+  EXPECT_TRUE(load_checkpoint(resumed, path));
+  for (int step = 2; step < 5; ++step) grpo_step(resumed, three_prompts, options, 1, count_q);
+  EXPECT_TRUE(at::equal(all_parameters(resumed), all_parameters(straight)));
+  EXPECT_EQ(resumed.step, 5);
+
+  Learner again = fresh(), other = fresh();
+  for (int step = 0; step < 5; ++step) {
+    grpo_step(again, three_prompts, options, 1, count_q);
+    grpo_step(other, three_prompts, options, 2, count_q);
+  }
+  EXPECT_TRUE(at::equal(all_parameters(again), all_parameters(straight)));
+  EXPECT_FALSE(at::equal(all_parameters(other), all_parameters(straight)));
+}
+
+TEST_F(Grpo, ACheckpointOfAnotherRankOrDamagedIsAnError) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "checkpoint.safetensors";
+  save_checkpoint(make_learner(model, {.r = 2, .lora_alpha = 4}, 1), path);
+  Learner learner = fresh();
+  EXPECT_THROW(load_checkpoint(learner, path), Error);
+  write_file(path, read_file(path).substr(0, 500));
+  EXPECT_THROW(load_checkpoint(learner, path), Error);
+}
+
+TEST_F(Grpo, APromptThatComesUpTwiceGetsOtherAnswers) {
+  GrpoOptions options = small_options();
+  Learner learner = fresh();
+  const StepResult result = grpo_step(learner, std::vector<Ids>{three_prompts[0]}, options, 1, nothing);
+  std::set<Ids> answers;
+  for (const Group& group : result.groups) {
+    for (const auto& completion : group.completions) answers.insert(completion.ids);
+  }
+  EXPECT_EQ(answers.size(), 12);
+}
+
+TEST_F(Grpo, DescribesTheStep) {
+  Learner learner = fresh();
+  const StepResult result = grpo_step(learner, three_prompts, small_options(), 1, count_q);
+  const StepMetrics& metrics = result.metrics;
+  double reward = 0, tokens = 0, entropy = 0;
+  for (const Group& group : result.groups) {
+    for (size_t i = 0; i < 6; ++i) {
+      const auto& completion = group.completions[i];
+      EXPECT_EQ(group.texts[i], model.tokenizer.decode(completion.ids));
+      reward += group.rewards[i] / 12;
+      tokens += static_cast<double>(completion.ids.size());
+      for (const float each : completion.entropies) entropy += each;
+    }
+  }
+  EXPECT_EQ(metrics.step, 1);
+  EXPECT_NEAR(metrics.reward, reward, 1e-9);
+  EXPECT_NEAR(metrics.completion_length, tokens / 12, 1e-9);
+  EXPECT_NEAR(metrics.entropy, entropy / tokens, 1e-5);
+  EXPECT_NEAR(*metrics.kl, 0, 1e-6);  // a fresh adapter is the model
+  EXPECT_EQ(metrics.learning_rate, 0.02);
+  EXPECT_GT(metrics.grad_norm, 0);
+  EXPECT_EQ(metrics.to_json()["kl"], *metrics.kl);
+}
+
+TEST_F(Grpo, EveryLossTypeTakesTwoIterations) {
+  for (const char* type : {"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo"}) {
+    GrpoOptions options = small_options();
+    options.loss.loss_type = type;
+    options.num_iterations = 2;
+    Learner learner = trained();
+    const auto metrics = grpo_step(learner, three_prompts, options, 1, count_q).metrics;
+    EXPECT_GT(metrics.grad_norm, 0) << type;
+    EXPECT_LE(metrics.clip_ratio, 1) << type;
+  }
+}
+
+TEST_F(Grpo, AnExtraGradientIsAdded) {
+  Learner learner = trained();
+  const auto before = all_parameters(learner);
+  const auto result = grpo_step(learner, three_prompts, small_options(), 1, nothing, [](const model::Network& network) {
+    const auto loss = network.adapter->layers[0][0].a.sum();
+    loss.backward();
+    return loss.item<double>();
+  });
+  EXPECT_GT(result.metrics.grad_norm, 1);
+  EXPECT_FALSE(at::equal(all_parameters(learner), before));
+}
+
+TEST_F(Grpo, StopsWhenAskedOrWhenItDiverges) {
+  Learner learner = fresh();
+  request_stop();
+  EXPECT_THROW(grpo_step(learner, three_prompts, small_options(), 1, count_q), Error);
+  request_stop(false);
+  auto broken = [](const Group& group) { return std::vector<double>(group.texts.size(), std::nan("")); };
+  try {
+    grpo_step(learner, three_prompts, small_options(), 1, broken);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("not a number"));
+  }
+}
+
+TEST(GrpoPrompts, EveryPromptComesUpOnceARound) {
+  std::vector<size_t> all;
+  for (int64_t step = 0; step < 6; ++step) {
+    for (const size_t prompt : prompts_of_step(4, 2, step, 7)) all.push_back(prompt);
+  }
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_THAT(std::vector(all.begin() + 4 * round, all.begin() + 4 * round + 4), UnorderedElementsAre(0, 1, 2, 3));
+  }
+  EXPECT_THAT(prompts_of_step(1, 3, 5, 7), ElementsAre(0, 0, 0));
+  EXPECT_EQ(prompts_of_step(9, 5, 3, 7), prompts_of_step(9, 5, 3, 7));
+}
+
+TEST(GrpoOptionsYaml, EveryOptionHasAName) {
+  GrpoOptions grpo;
+  Options options;
+  bind(options, "attack", grpo);
+  options.load_yaml("attack:\n  num_generations: 4\n  loss_type: dapo\n  learning_rate: 1e-5\n  r: 8\n", "recipe.yaml");
+  EXPECT_EQ(grpo.num_generations, 4);
+  EXPECT_EQ(grpo.loss.loss_type, "dapo");
+  EXPECT_EQ(grpo.optimizer.learning_rate, 1e-5);
+  EXPECT_EQ(grpo.lora.r, 8);
+  EXPECT_THROW(options.set("attack.num_generations=1"), Error);
+}
+
+}  // namespace
+}  // namespace backburn::train

@@ -1,0 +1,114 @@
+#include "backburn/train/logprobs.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "backburn/generate/rollout.h"
+#include "model/tiny_model.h"
+
+namespace backburn::train {
+namespace {
+
+using at::Tensor;
+using testing::ElementsAre;
+
+std::vector<int64_t> list(const Tensor& tensor) {
+  return {tensor.data_ptr<int64_t>(), tensor.data_ptr<int64_t>() + tensor.numel()};
+}
+
+double relative_gap(const Tensor& found, const Tensor& expected) {
+  return ((found.to(at::kDouble) - expected).norm() / expected.norm()).item<double>();
+}
+
+// 600 rows: two whole chunks and a part of one.
+struct Chunked : testing::Test {
+  Chunked() { at::manual_seed(4); }
+  const Tensor head = at::randn({50, 16});
+  const Tensor hidden = at::randn({600, 16});
+  const Tensor teacher = at::randn({600, 16});
+  const Tensor targets = at::randint(50, {600}, at::kLong);
+  const Tensor weights = at::randn({600});  // of the rows in the loss, so that none hides behind another
+};
+
+TEST_F(Chunked, LogprobsAreThoseOfPlainAutograd) {
+  for (const double temperature : {1.0, 0.7, 2.0}) {
+    const auto plain = hidden.to(at::kDouble).requires_grad_(true);
+    const auto all = at::log_softmax(at::linear(plain, head.to(at::kDouble)) / temperature, -1);
+    const auto expected = all.gather(1, targets.unsqueeze(1)).squeeze(1);
+    (expected * weights).sum().backward();
+
+    const auto ours = hidden.clone().requires_grad_(true);
+    const auto found = token_logprobs(ours, head, targets, temperature);
+    (found.logprobs * weights).sum().backward();
+    EXPECT_LT(relative_gap(found.logprobs, expected), 1e-6);
+    EXPECT_LT(relative_gap(found.entropies, -(all.exp() * all).sum(-1)), 1e-5);
+    EXPECT_LT(relative_gap(ours.grad(), plain.grad()), 1e-6);
+    EXPECT_FALSE(found.entropies.requires_grad());
+  }
+}
+
+TEST_F(Chunked, DivergenceIsThatOfPlainAutograd) {
+  const auto plain = hidden.to(at::kDouble).requires_grad_(true);
+  const auto wanted = at::log_softmax(at::linear(teacher, head).to(at::kDouble), -1);
+  const auto given = at::log_softmax(at::linear(plain, head.to(at::kDouble)), -1);
+  const auto expected = (wanted.exp() * (wanted - given)).sum(-1);
+  (expected * weights).sum().backward();
+
+  const auto ours = hidden.clone().requires_grad_(true);
+  const auto found = token_divergence(ours, teacher, head);
+  (found * weights).sum().backward();
+  EXPECT_LT(relative_gap(found, expected), 1e-5);
+  EXPECT_LT(relative_gap(ours.grad(), plain.grad()), 1e-5);
+  EXPECT_LT(token_divergence(teacher, teacher, head).abs().max().item<double>(), 1e-6);
+}
+
+TEST_F(Chunked, GradientsInBf16AreNear) {
+  const auto plain = hidden.to(at::kBFloat16).to(at::kDouble).requires_grad_(true);
+  const auto narrow_head = head.to(at::kBFloat16);
+  const auto all = at::log_softmax(at::linear(plain, narrow_head.to(at::kDouble)), -1);
+  (all.gather(1, targets.unsqueeze(1)).squeeze(1) * weights).sum().backward();
+  const auto ours = hidden.to(at::kBFloat16).requires_grad_(true);
+  const auto found = token_logprobs(ours, narrow_head, targets, 1.0).logprobs;
+  EXPECT_EQ(found.scalar_type(), at::kFloat);
+  (found * weights).sum().backward();
+  EXPECT_LT(relative_gap(ours.grad(), plain.grad()), 0.01);
+}
+
+TEST(Predictions, ABranchIsPredictedFromTheEndOfItsPrefix) {
+  const std::vector<model::TokenTree> trees = {{{5, 6, 7}, {{8, 9}, {10}}}, {{20, 21}, {}}, {{30}, {{31, 32, 33}}}};
+  const Predictions found = branch_predictions(model::pack(trees));
+  EXPECT_THAT(list(found.rows), ElementsAre(2, 3, 2, 8, 9, 10));
+  EXPECT_THAT(list(found.targets), ElementsAre(8, 9, 10, 31, 32, 33));
+  EXPECT_THAT(found.lengths, ElementsAre(2, 1, 3));
+}
+
+TEST(Predictions, TheTrainerSeesTheLogprobsThatTheSamplerSaw) {
+  const at::NoGradGuard no_grad;
+  const auto model = model::tiny_model("tiny_llama");
+  const auto adapter = model::formula_adapter(model.config, 4);
+  const auto network = model.network(&adapter);
+  const std::vector<generate::RolloutRequest> requests = {{{1, 20, 30}, 6, 1}, {{1, 7}, 4, 2}};
+  const generate::RolloutOptions options{.sampling = {.temperature = 1.3, .top_p = 0.95}, .max_completion_length = 16, .max_rows = 5};
+  const auto groups = generate::rollout(network, requests, options);
+  std::vector<model::TokenTree> trees;
+  std::vector<float> sampled, entropies;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    trees.push_back({requests[i].prompt, {}});
+    for (const auto& completion : groups[i]) {
+      trees.back().branches.push_back(completion.ids);
+      sampled.insert(sampled.end(), completion.logprobs.begin(), completion.logprobs.end());
+      entropies.insert(entropies.end(), completion.entropies.begin(), completion.entropies.end());
+    }
+  }
+  const auto tokens = model::pack(trees);
+  const auto predictions = branch_predictions(tokens);
+  const auto states = predicting_states(network, tokens, predictions);
+  const auto trained = token_logprobs(states, model.weights.head, predictions.targets, 1.3);
+  EXPECT_LT((trained.logprobs - at::tensor(sampled)).abs().max().item<double>(), 1e-5);
+  EXPECT_LT((trained.entropies - at::tensor(entropies)).abs().max().item<double>(), 1e-5);
+}
+
+}  // namespace
+}  // namespace backburn::train
