@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "backburn/model/transformer.h"
+#include "model/real_model.h"
 #include "model/tiny_model.h"
 
 namespace backburn::model {
@@ -200,6 +201,82 @@ TEST_P(Tiny, DecodingWithACacheIsTheWholeSequence) {
   EXPECT_LT(largest_gap(found[1], sequence_logits(network, sequences[1])[5]), 1e-5);
 }
 
+// Of a large gradient the golden keeps the norm and 16 entries.
+Tensor sixteen_of(const Tensor& gradient) {
+  const auto flat = gradient.flatten();
+  std::vector<int64_t> places;
+  for (int64_t k = 0; k < 16; ++k) places.push_back((2 * k + 1) * flat.numel() / 32);
+  return flat.index_select(0, at::tensor(places));
+}
+
+class Real : public testing::TestWithParam<RealModel> {
+ protected:
+  void SetUp() override {
+    if (const std::string reason = GetParam().reason_to_skip(); !reason.empty()) GTEST_SKIP() << reason;
+    golden_ = GetParam().read_golden();
+  }
+  // How far the gradients of `dtype` are from the golden's: the worst tensor's norm, and the worst 16 entries.
+  std::pair<double, double> gradient_gaps(at::ScalarType dtype, double loss_tolerance) const {
+    const Json& gradient = golden_["gradient"];
+    const Model model = load_model(GetParam().name, dtype);
+    const Adapter adapter = formula_adapter(model.config, gradient["rank"].get<int64_t>());
+    const auto loss = mean_loss(logprobs_packed(model.network(&adapter), pairs_of(gradient)));
+    EXPECT_NEAR(loss.item<double>(), gradient["loss"].get<double>(), loss_tolerance);
+    const auto found = gradients_of(loss, adapter);
+    EXPECT_EQ(found.size(), gradient["tensors"].size());
+    std::pair<double, double> worst;
+    for (size_t i = 0; i < found.size(); ++i) {
+      const Json& wanted = gradient["tensors"][i];
+      const auto norm = wanted["norm"].get<double>();
+      worst.first = std::max(worst.first, std::abs(found[i].norm().item<double>() / norm - 1));
+      const auto sampled = numbers(wanted["sampled"]);
+      // Sixteen entries that happen to be small are measured against the tensor's usual entry.
+      const double usual = norm * 4 / std::sqrt(static_cast<double>(found[i].numel()));
+      worst.second = std::max(worst.second, (sixteen_of(found[i]) - sampled).norm().item<double>() /
+                                                std::max(usual, sampled.norm().item<double>()));
+    }
+    return worst;
+  }
+  Json golden_;
+};
+
+TEST_P(Real, LogitsAreThoseOfTransformers) {
+  const at::NoGradGuard no_grad;
+  const Model model = load_model(GetParam().name, at::kFloat);
+  const auto picked = at::tensor(golden_["vocabulary_ids"].get<std::vector<int64_t>>());
+  double worst = 0;
+  for (const Json& prompt : golden_["prompts"]) {
+    const auto ids = prompt["ids"].get<Ids>();
+    EXPECT_EQ(chat_prompt(model, prompt["text"].get<std::string>()), ids);
+    const auto found = sequence_logits(model.network(), ids);
+    for (const Json& row : prompt["rows"]) {
+      const auto at = found[row["at"].get<int64_t>()];
+      worst = std::max(worst, largest_gap(at.index_select(0, picked), numbers(row["logits"])));
+      EXPECT_NEAR(at.logsumexp(0).item<double>(), row["logsumexp"].get<double>(), 1e-3);
+      EXPECT_EQ(at.argmax().item<int64_t>(), row["argmax"].get<int64_t>());
+    }
+  }
+  EXPECT_LT(worst, 1e-3);
+  RecordProperty("largest_gap", std::to_string(worst));
+}
+
+TEST_P(Real, AdapterGradientsAreThoseOfPeft) {
+  const auto [norm, entries] = gradient_gaps(at::kFloat, 1e-4);
+  EXPECT_LT(norm, 1e-3);
+  EXPECT_LT(entries, 1e-3);
+  RecordProperty("norm_gap", std::to_string(norm));
+  RecordProperty("entries_gap", std::to_string(entries));
+}
+
+TEST_P(Real, AdapterGradientsInBf16AreNear) {
+  const auto [norm, entries] = gradient_gaps(at::kBFloat16, 0.05);
+  EXPECT_LT(norm, 0.2);
+  EXPECT_LT(entries, 0.3);
+  RecordProperty("norm_gap", std::to_string(norm));
+  RecordProperty("entries_gap", std::to_string(entries));
+}
+
+INSTANTIATE_TEST_SUITE_P(Parity, Real, testing::Values(smollm2, qwen), [](const auto& each) { return std::string(each.param.golden); });
 INSTANTIATE_TEST_SUITE_P(Parity, Tiny, testing::Values("tiny_llama", "tiny_qwen2"));
 
 }  // namespace
