@@ -6,6 +6,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "backburn/text/utf8.h"
+
 namespace backburn::judge {
 namespace {
 
@@ -114,7 +116,7 @@ size_t list_mark(std::string_view line) {
 }  // namespace
 
 Reading read(std::string_view raw) {
-  const std::string text = plain_typography(raw);
+  const std::string text = plain_typography(text::repaired_utf8(raw));  // the expressions need UTF-8
   Reading reading;
   bool in_quotes = false;
   size_t quote_words = 0;
