@@ -65,8 +65,12 @@ std::string yaml_scalar(const Json& value) {
 }
 
 using Visit = std::function<void(const std::string& key, const std::vector<std::string>& values, bool is_list, int line)>;
+using Enter = std::function<void(const std::string& section, int line)>;
 
-void visit_leaves(const YAML::Node& node, const std::string& prefix, const std::string& origin, const Visit& visit) {
+// Calls `enter` at each section and `visit` at each value. What `enter` lets through bounds the recursion: YAML's aliases
+// can make a small file endless.
+void visit_leaves(const YAML::Node& node, const std::string& prefix, const std::string& origin, const Enter& enter,
+                  const Visit& visit) {
   std::set<std::string> seen;
   for (const auto& pair : node) {
     const int line = pair.first.Mark().line + 1;
@@ -75,7 +79,8 @@ void visit_leaves(const YAML::Node& node, const std::string& prefix, const std::
     if (!seen.insert(key).second) fail_usage("{}:{}: {} is given twice", origin, line, key);
     const YAML::Node& value = pair.second;
     if (value.IsMap()) {
-      visit_leaves(value, key + ".", origin, visit);
+      enter(key, line);
+      visit_leaves(value, key + ".", origin, enter, visit);
     } else if (value.IsSequence()) {
       std::vector<std::string> items;
       for (const auto& item : value) {
@@ -89,6 +94,11 @@ void visit_leaves(const YAML::Node& node, const std::string& prefix, const std::
       fail_usage("{}:{}: {} has no value", origin, line, key);
     }
   }
+}
+
+[[noreturn]] void fail_unknown(const std::string& key, const std::string& hint, const std::string& where) {
+  fail_usage("{}: unknown key \"{}\"{}", where, key,
+             hint.empty() ? "; --help lists the keys" : fmt::format("; did you mean \"{}\"?", hint));
 }
 
 }  // namespace
@@ -172,6 +182,17 @@ void Options::add(std::string key, std::vector<double>& field, std::string help,
           [&field] { return Json(field); }});
 }
 
+void Options::check_section(const std::string& section, const std::string& where) const {
+  std::vector<std::string> known;
+  for (const Option& option : options_) {
+    for (size_t dot = option.key.find('.'); dot != std::string::npos; dot = option.key.find('.', dot + 1)) {
+      known.push_back(option.key.substr(0, dot));
+      if (known.back() == section) return;
+    }
+  }
+  fail_unknown(section, nearest(section, known), where);
+}
+
 const Options::Option& Options::find(const std::string& key, const std::string& where) const {
   std::vector<std::string> known;
   for (const Option& option : options_) {
@@ -183,8 +204,7 @@ const Options::Option& Options::find(const std::string& key, const std::string& 
   for (const std::string& each : known) {
     if (hint.empty() && each.ends_with("." + key)) hint = each;
   }
-  fail_usage("{}: unknown key \"{}\"{}", where, key,
-             hint.empty() ? "; --help lists the keys" : fmt::format("; did you mean \"{}\"?", hint));
+  fail_unknown(key, hint, where);
 }
 
 void Options::load_yaml(std::string_view text, const std::string& origin) {
@@ -196,7 +216,8 @@ void Options::load_yaml(std::string_view text, const std::string& origin) {
   }
   if (document.IsNull()) return;
   if (!document.IsMap()) fail_usage("{}:1: a recipe is a list of \"key: value\" lines", origin);
-  visit_leaves(document, "", origin, [&](const std::string& key, const auto& values, bool is_list, int line) {
+  const auto enter = [&](const std::string& section, int line) { check_section(section, fmt::format("{}:{}", origin, line)); };
+  visit_leaves(document, "", origin, enter, [&](const std::string& key, const auto& values, bool is_list, int line) {
     const std::string where = fmt::format("{}:{}", origin, line);
     const Option& option = find(key, where);
     const std::string named = fmt::format("{}: {}", where, key);

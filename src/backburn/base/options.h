@@ -57,6 +57,7 @@ class Options {
     std::function<Json()> value;
   };
   void append(Option option);
+  void check_section(const std::string& section, const std::string& where) const;
   const Option& find(const std::string& key, const std::string& where) const;
   std::vector<Option> options_;
 };
