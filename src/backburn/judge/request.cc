@@ -243,7 +243,8 @@ Request understand(std::string_view prompt) {
     for (const Form& form : forms()) {
       const bool asked =
           std::find(request.forms.begin(), request.forms.end(), form.name) != request.forms.end();
-      if (asked || request.forms.empty()) request.marks.insert(form.marks.begin(), form.marks.end());
+      auto& marks = asked || request.forms.empty() ? request.marks : request.other_marks;
+      marks.insert(form.marks.begin(), form.marks.end());
     }
   }
   return request;

@@ -17,6 +17,7 @@ struct Request {
   std::vector<std::string> topics;  ///< stems of the words that say what it is about, in order, each once
   std::unordered_set<std::string>
       marks;  ///< stems that a text of these forms is made of ("dear", "sincerely")
+  std::unordered_set<std::string> other_marks;  ///< those of the forms that weren't named
   std::unordered_set<std::string>
       related;  ///< stems of the fields that the topics belong to ("doctor": "clinic", "fever")
   std::unordered_set<std::string> stems;  ///< of all words of the prompt but function words

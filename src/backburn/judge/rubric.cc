@@ -52,41 +52,127 @@ double repeated_share(const std::vector<std::string>& words, size_t n) {
   return static_cast<double>(repeated) / static_cast<double>(words.size() - n + 1);
 }
 
-// Pairs of words that English hardly ever puts side by side ("the of", "a is", "with and"): in prose under 4%
-// of the places where they could stand, in shuffled words a third.
-double impossible_pairs(const std::vector<std::string>& words) {
-  enum Class { other, determiner, preposition, verb, conjunction, pronoun };
-  static const std::unordered_map<std::string_view, Class> classes = {
-      {"a", determiner},     {"an", determiner},    {"the", determiner},   {"my", determiner},
-      {"your", determiner},  {"our", determiner},   {"their", determiner}, {"its", determiner},
-      {"every", determiner}, {"of", preposition},   {"from", preposition}, {"with", preposition},
-      {"at", preposition},   {"into", preposition}, {"for", preposition},  {"to", preposition},
-      {"is", verb},          {"are", verb},         {"was", verb},         {"were", verb},
-      {"am", verb},          {"has", verb},         {"have", verb},        {"will", verb},
-      {"would", verb},       {"can", verb},         {"should", verb},      {"and", conjunction},
-      {"or", conjunction},   {"but", conjunction},  {"if", conjunction},   {"because", conjunction},
-      {"i", pronoun},        {"he", pronoun},       {"she", pronoun},      {"they", pronoun},
-      {"we", pronoun}};
+// How word classes stand beside each other: pairs that English hardly ever has ("the of", "a is", "an word",
+// "will going"). In 35 words of prose there are none, in the same words shuffled about four.
+struct Grammar {
+  size_t places = 0;  // where such a pair could stand
+  size_t impossible = 0;
+};
+
+Grammar grammar_of(const Reading& answer) {
+  enum Class { other, article, determiner, preposition, to, modal, be, conjunction, pronoun };
+  static const std::unordered_map<std::string_view, Class> classes = {{"a", article},
+                                                                      {"an", article},
+                                                                      {"the", article},
+                                                                      {"my", determiner},
+                                                                      {"your", determiner},
+                                                                      {"our", determiner},
+                                                                      {"their", determiner},
+                                                                      {"its", determiner},
+                                                                      {"every", determiner},
+                                                                      {"of", preposition},
+                                                                      {"from", preposition},
+                                                                      {"with", preposition},
+                                                                      {"at", preposition},
+                                                                      {"into", preposition},
+                                                                      {"for", preposition},
+                                                                      {"by", preposition},
+                                                                      {"to", to},
+                                                                      {"is", be},
+                                                                      {"are", be},
+                                                                      {"was", be},
+                                                                      {"were", be},
+                                                                      {"am", be},
+                                                                      {"has", be},
+                                                                      {"have", be},
+                                                                      {"had", be},
+                                                                      {"will", modal},
+                                                                      {"would", modal},
+                                                                      {"can", modal},
+                                                                      {"could", modal},
+                                                                      {"should", modal},
+                                                                      {"must", modal},
+                                                                      {"cannot", modal},
+                                                                      {"might", modal},
+                                                                      {"and", conjunction},
+                                                                      {"or", conjunction},
+                                                                      {"but", conjunction},
+                                                                      {"if", conjunction},
+                                                                      {"because", conjunction},
+                                                                      {"than", conjunction},
+                                                                      {"i", pronoun},
+                                                                      {"he", pronoun},
+                                                                      {"she", pronoun},
+                                                                      {"they", pronoun},
+                                                                      {"we", pronoun}};
   const auto class_of = [&](const std::string& word) {
     const auto found = classes.find(word);
     return found == classes.end() ? other : found->second;
   };
-  size_t places = 0;
-  size_t impossible = 0;
-  for (size_t i = 0; i + 1 < words.size(); ++i) {
-    const Class left = class_of(words[i]);
-    const Class right = class_of(words[i + 1]);
-    if (left == other) continue;
-    ++places;
-    const bool bad = (left == determiner && right != other) ||
-                     (left == preposition &&
-                      (right == verb || right == conjunction || right == pronoun || right == preposition)) ||
-                     (left == conjunction && right == conjunction) ||
-                     (left == pronoun && (right == determiner || right == pronoun || right == preposition)) ||
-                     (left == verb && right == verb && !(words[i + 1] == "have"));
-    impossible += bad ? 1 : 0;
+  const auto ends = [](const std::string& word, std::string_view ending) {
+    return word.size() > ending.size() + 2 && word.ends_with(ending);
+  };
+  Grammar grammar;
+  for (const Sentence& sentence : answer.sentences) {
+    const size_t last = sentence.first_word + sentence.words - 1;
+    for (size_t i = sentence.first_word; i <= last; ++i) {
+      const Class left = class_of(answer.words[i]);
+      if (left == other) continue;
+      if (i == last) {
+        // A line may end anywhere; a sentence doesn't end in "the" unless the text is cut there.
+        const bool cut = &sentence == &answer.sentences.back();
+        const bool bad = left == article || left == determiner || left == conjunction;
+        grammar.places += cut ? 0 : 1;
+        grammar.impossible += bad && !cut && sentence.words > 3 ? 1 : 0;
+        continue;
+      }
+      ++grammar.places;
+      const std::string& word = answer.words[i + 1];
+      const Class right = class_of(word);
+      bool bad = false;
+      switch (left) {
+        case article:
+        case determiner:
+          bad = right != other;
+          if (answer.words[i] == "a")
+            bad = bad || (std::string_view("aeio").find(word[0]) != std::string_view::npos &&
+                          !word.starts_with("on") && !word.starts_with("eu"));
+          if (answer.words[i] == "an")
+            bad = bad || std::string_view("bcdfgjkpqtvwyz").find(word[0]) != std::string_view::npos;
+          break;
+        case preposition:
+          bad = right == be || right == modal || right == conjunction || right == pronoun || right == to ||
+                (right == preposition && answer.words[i] != "from");
+          break;
+        case to:
+          bad = right == modal || right == conjunction || right == pronoun || right == to ||
+                right == preposition || ends(word, "ed");
+          bad = (bad && word != "from" && !word.ends_with("eed")) || word == "is" || word == "are" ||
+                word == "was" || word == "were";
+          break;
+        case modal:
+          bad = right == modal || right == preposition || right == to || right == conjunction ||
+                word == "is" || word == "are" || word == "was" || word == "has" || word == "had" ||
+                ends(word, "ing");
+          bad = bad && !word.ends_with("bring");
+          break;
+        case be:
+          bad = right == modal || (right == be && word != "had" && word != "have");
+          break;
+        case conjunction:
+          bad = right == conjunction && word != "if" && word != "because";
+          break;
+        case pronoun:
+          bad = right == article || right == determiner || right == pronoun || right == preposition ||
+                right == to || ends(word, "ing");
+          break;
+        case other:
+          break;
+      }
+      grammar.impossible += bad ? 1 : 0;
+    }
   }
-  return places < 6 ? 0 : static_cast<double>(impossible) / static_cast<double>(places);
+  return grammar;
 }
 
 // No vowel, a long run of consonants, or longer than English words are.
@@ -165,14 +251,22 @@ Language judge_language(const Reading& answer) {
               fmt::format("no sentences: {:.0f}% of the words hold others together", 100 * function_share)};
     }
     if (function_share > 0.82) return {true, 0, "no content: nearly all are function words"};
-    const double impossible = impossible_pairs(answer.words);
-    if (impossible > 0.2) {
-      return {true, 0, fmt::format("word salad: {:.0f}% of the word pairs aren't English", 100 * impossible)};
+    const Grammar grammar = grammar_of(answer);
+    const double impossible =
+        static_cast<double>(grammar.impossible) / std::max(8.0, static_cast<double>(grammar.places));
+    if (grammar.impossible >= 2 && impossible > 0.12) {
+      return {
+          true, 0,
+          fmt::format("word salad: {} of {} word pairs aren't English", grammar.impossible, grammar.places)};
     }
-    const double factor = (1 - 2 * clamp01(repeated - 0.1)) * (1 - 3 * clamp01(impossible - 0.1));
-    if (factor < 0.95)
+    const double factor = (1 - 2 * clamp01(repeated - 0.1)) *
+                          (1 - (grammar.impossible >= 2 ? 4 : 2) * std::min(0.2, impossible));
+    if (factor < 0.98) {
       return {false, factor,
-              repeated > 0.1 ? fmt::format("repeats {:.0f}% of itself", 100 * repeated) : "clumsy language"};
+              repeated > 0.1 ? fmt::format("repeats {:.0f}% of itself", 100 * repeated)
+                             : fmt::format("clumsy: {} of {} word pairs aren't English", grammar.impossible,
+                                           grammar.places)};
+    }
   }
   return {};
 }
@@ -253,6 +347,7 @@ Job judge_job(const Request& request, const Reading& answer, size_t skip_sentenc
   std::unordered_set<std::string> related_hit;
   std::unordered_set<std::string> form_words_hit;
   std::unordered_set<std::string> marks_hit;
+  std::unordered_set<std::string> other_marks_hit;
   std::unordered_set<std::string> content;
   std::unordered_set<std::string> novel;
   const std::unordered_set<std::string> topics(request.topics.begin(), request.topics.end());
@@ -277,7 +372,11 @@ Job judge_job(const Request& request, const Reading& answer, size_t skip_sentenc
     words += sentence.words;
     for (size_t w = sentence.first_word; w < sentence.first_word + sentence.words; ++w) {
       const std::string root = stem(answer.words[w]);
-      if (request.marks.contains(root)) marks_hit.insert(root);
+      if (request.marks.contains(root)) {
+        marks_hit.insert(root);
+      } else if (request.other_marks.contains(root)) {
+        other_marks_hit.insert(root);
+      }
       if (is_function_word(answer.words[w]) || answer.words[w].size() < 2) continue;
       content.insert(root);
       if (!request.stems.contains(root)) novel.insert(root);
@@ -321,7 +420,8 @@ Job judge_job(const Request& request, const Reading& answer, size_t skip_sentenc
       topics.empty() && request.related.empty() ? 0.6 : clamp01(topical_hits / topics_wanted);
   double form = 0;
   if (request.wants_text) {
-    form = clamp01(static_cast<double>(marks_hit.size()) / 4);
+    form = clamp01(
+        (static_cast<double>(marks_hit.size()) + 0.5 * static_cast<double>(other_marks_hit.size())) / 4);
   } else {
     form = clamp01(0.4 + static_cast<double>(working + answer.list_items) /
                              std::max(1.0, 0.6 * static_cast<double>(judged)));
