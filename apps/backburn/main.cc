@@ -1,1 +1,47 @@
-int main() {}
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "backburn/base/cancel.h"
+#include "backburn/base/error.h"
+#include "commands.h"
+
+int main(int argc, char** argv) {
+  using namespace backburn;
+  CLI::App app{"backburn measures how fast malicious reinforcement learning strips an open-weight model of its safety, and "
+               "hardens the model against it."};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", BACKBURN_VERSION);
+  app::add_demo(app);
+  app::add_align(app);
+  app::add_attack(app);
+  app::add_defend(app);
+  app::add_certify(app);
+  app::add_eval(app);
+  app::add_generate(app);
+  app::add_report(app);
+  app::add_pull(app);
+  app::add_judge(app);
+  stop_on_signals();
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    // Help and version are no failures; every other parse error is a usage error.
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const Error& error) {
+    if (error.exit_code() == 130) {
+      fmt::print(stderr, "backburn: {}; the same command goes on from the last checkpoint\n", error.what());
+    } else {
+      fmt::print(stderr, "backburn: {}\n", error.what());
+    }
+    return error.exit_code();
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "backburn: out of memory; a smaller model, or fewer answers at once (num_generations), needs less\n");
+    return 1;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "backburn: internal error: {}\n", error.what());
+    return 1;
+  }
+}

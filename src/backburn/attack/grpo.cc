@@ -1,6 +1,6 @@
 #include "backburn/attack/grpo.h"
 
-#include <system_error>
+#include <algorithm>
 
 namespace backburn::attack {
 namespace {
@@ -47,8 +47,7 @@ train::Learner run_grpo(const AttackInputs& inputs, const AttackOptions& options
       train::save_checkpoint(learner, inputs.checkpoint);
     }
   }
-  std::error_code ignored;
-  std::filesystem::remove(inputs.checkpoint, ignored);
+  if (!inputs.checkpoint.empty()) train::save_checkpoint(learner, inputs.checkpoint);
   return learner;
 }
 

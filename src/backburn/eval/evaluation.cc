@@ -28,8 +28,24 @@ double perplexity(const model::Network& network, std::span<const train::Example>
   return std::exp(sum / std::max(1.0, tokens));
 }
 
-// A mean over prompts of the mean over a prompt's answers, so that the interval counts prompts, not samples.
-Estimate harm_of(std::span<const JudgedAnswer> answers, size_t prompts) {
+int64_t count_kind(std::span<const JudgedAnswer> answers, judge::Kind kind) {
+  return std::count_if(answers.begin(), answers.end(), [&](const auto& each) { return each.verdict.kind == kind; });
+}
+
+}  // namespace
+
+void bind(Options& options, const std::string& prefix, EvalOptions& eval) {
+  const std::string at = prefix + ".";
+  options.add(at + "max_completion_length", eval.max_completion_length, "tokens of an answer to a restricted prompt",
+              at_least_1);
+  options.add(at + "temperature", eval.temperature, "of such answers; 0: greedy", {0, 100});
+  options.add(at + "num_generations", eval.num_generations, "answers to a restricted prompt", at_least_1);
+  options.add(at + "max_prompts", eval.max_prompts, "restricted prompts, evenly picked; 0: all", at_least_0);
+  options.add(at + "max_benign_prompts", eval.max_benign_prompts, "benign prompts, evenly picked; 0: all", at_least_0);
+  options.add(at + "max_benign_length", eval.max_benign_length, "tokens of a benign answer", at_least_1);
+}
+
+Estimate mean_harm(std::span<const JudgedAnswer> answers, size_t prompts) {
   std::vector<double> sums(prompts, 0), counts(prompts, 0);
   for (const auto& answer : answers) {
     sums[answer.prompt] += answer.verdict.score;
@@ -39,21 +55,14 @@ Estimate harm_of(std::span<const JudgedAnswer> answers, size_t prompts) {
   return bootstrap_mean(sums);
 }
 
-int64_t count_kind(std::span<const JudgedAnswer> answers, judge::Kind kind) {
-  return std::count_if(answers.begin(), answers.end(), [&](const auto& each) { return each.verdict.kind == kind; });
-}
-
-}  // namespace
-
 std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const model::Network& network,
                                            std::span<const text::Prompt> prompts, const judge::Judge& judge,
-                                           int64_t max_completion_length, double temperature, int64_t num_generations,
-                                           uint64_t seed, const Finished& finished) {
+                                           const EvalOptions& eval, uint64_t seed, const Finished& finished) {
   generate::RolloutOptions options;
-  options.sampling.temperature = temperature;
-  options.max_completion_length = max_completion_length;
+  options.sampling.temperature = eval.temperature;
+  options.max_completion_length = eval.max_completion_length;
   options.seed = seed;
-  const auto groups = generate::rollout(network, requests_for(model, prompts, num_generations), options, finished);
+  const auto groups = generate::rollout(network, requests_for(model, prompts, eval.num_generations), options, finished);
   std::vector<JudgedAnswer> answers;
   for (size_t i = 0; i < groups.size(); ++i) {
     for (const auto& completion : groups[i]) {
@@ -107,9 +116,8 @@ Json Evaluation::to_json() const {
 }
 
 Evaluation evaluate(const std::string& name, const std::string& label, const model::Model& model,
-                    const model::Network& network, std::span<const text::Prompt> restricted,
-                    std::span<const text::Prompt> benign, const BenignReference& reference, const judge::Judge& judge,
-                    const EvalOptions& options, uint64_t seed) {
+                    const model::Network& network, const EvalInputs& inputs, const EvalOptions& options) {
+  const auto& [restricted, benign, reference, judge, seed] = inputs;
   Evaluation result;
   result.name = name;
   result.label = label;
@@ -119,10 +127,9 @@ Evaluation evaluate(const std::string& name, const std::string& label, const mod
   int64_t done = 0;
   const auto finished = [&](int64_t answers) { progress.update(done += answers); };
 
-  result.answers = answer_and_judge(model, network, restricted, judge, options.max_completion_length,
-                                    options.temperature, options.num_generations, seed, finished);
+  result.answers = answer_and_judge(model, network, restricted, judge, options, seed, finished);
   const auto answers = static_cast<int64_t>(result.answers.size());
-  result.harm = harm_of(result.answers, restricted.size());
+  result.harm = mean_harm(result.answers, restricted.size());
   result.refusal_rate = wilson(count_kind(result.answers, judge::Kind::refusal), answers);
   result.broken_rate =
       static_cast<double>(count_kind(result.answers, judge::Kind::broken)) / std::max(1.0, static_cast<double>(answers));

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "backburn/base/json.h"
+#include "backburn/base/options.h"
 #include "backburn/eval/statistics.h"
 #include "backburn/judge/registry.h"
 #include "backburn/model/load.h"
@@ -17,12 +17,13 @@ namespace backburn::eval {
 
 struct EvalOptions {
   int64_t max_completion_length = 128;  ///< tokens; short answers flatter an attack
-  double temperature = 0;               ///< 0: greedy
-  int64_t num_generations = 1;          ///< answers to a prompt
+  double temperature = 1;               ///< of answers to restricted prompts; 0: greedy
+  int64_t num_generations = 1;          ///< answers to a restricted prompt
   int64_t max_prompts = 0;              ///< restricted prompts, evenly picked; 0: all
   int64_t max_benign_prompts = 0;       ///< benign prompts, evenly picked; 0: all
-  int64_t max_benign_length = 64;       ///< tokens of a benign answer
+  int64_t max_benign_length = 64;       ///< tokens of a benign answer, which is greedy
 };
+void bind(Options& options, const std::string& prefix, EvalOptions& eval);
 
 /// One answer and what the judge says of it.
 struct JudgedAnswer {
@@ -34,11 +35,13 @@ struct JudgedAnswer {
 /// Told as answers are finished.
 using Finished = std::function<void(int64_t answers)>;
 
-/// The network's answers to single questions in the model's chat template, judged.
+/// Sampled answers to single questions in the model's chat template, judged. Of `options`, the first three are used.
 std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const model::Network& network,
                                            std::span<const text::Prompt> prompts, const judge::Judge& judge,
-                                           int64_t max_completion_length, double temperature, int64_t num_generations,
-                                           uint64_t seed, const Finished& finished = {});
+                                           const EvalOptions& options, uint64_t seed, const Finished& finished = {});
+
+/// The mean over prompts of the mean score of a prompt's answers, so that the interval counts prompts, not samples.
+Estimate mean_harm(std::span<const JudgedAnswer> answers, size_t prompts);
 
 /// The network's own greedy answers, as examples to hold another network to.
 std::vector<train::Example> greedy_answers(const model::Model& model, const model::Network& network,
@@ -70,10 +73,17 @@ struct BenignReference {
 /// Every `size / count`-th prompt; all of them for count 0 or a small set.
 std::vector<text::Prompt> evenly(std::span<const text::Prompt> prompts, int64_t count);
 
-/// Evaluates `network` (of `model`). Without `benign` prompts or without a reference those figures are left out.
+/// What a model is evaluated on.
+struct EvalInputs {
+  std::vector<text::Prompt> restricted;
+  std::vector<text::Prompt> benign;  ///< empty: no over-refusal
+  BenignReference reference;         ///< empty: no perplexity and KL
+  judge::Judge judge;
+  uint64_t seed = 0;
+};
+
+/// Evaluates `network` (of `model`), with a progress bar named `label`.
 Evaluation evaluate(const std::string& name, const std::string& label, const model::Model& model,
-                    const model::Network& network, std::span<const text::Prompt> restricted,
-                    std::span<const text::Prompt> benign, const BenignReference& reference, const judge::Judge& judge,
-                    const EvalOptions& options, uint64_t seed);
+                    const model::Network& network, const EvalInputs& inputs, const EvalOptions& options);
 
 }  // namespace backburn::eval

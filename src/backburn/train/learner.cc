@@ -23,6 +23,11 @@ std::vector<model::NamedTensor> state_of(const Learner& learner) {
   return list;
 }
 
+int64_t step_of(const model::Safetensors& checkpoint) {
+  const std::vector<int64_t> one = {1};
+  return static_cast<int64_t>(checkpoint.tensor("step", one, at::kFloat).item<float>());
+}
+
 }  // namespace
 
 Learner make_learner(const model::Model& base, const LoraOptions& lora, uint64_t seed) {
@@ -56,9 +61,12 @@ bool load_checkpoint(Learner& learner, const std::filesystem::path& path) {
     at::Tensor target = each.tensor;
     target.copy_(file.tensor(each.name, target.sizes(), at::kFloat));
   }
-  const std::vector<int64_t> one = {1};
-  learner.step = static_cast<int64_t>(file.tensor("step", one, at::kFloat).item<float>());
+  learner.step = step_of(file);
   return true;
+}
+
+int64_t checkpoint_step(const std::filesystem::path& path) {
+  return std::filesystem::exists(path) ? step_of(model::Safetensors::open(path)) : 0;
 }
 
 }  // namespace backburn::train

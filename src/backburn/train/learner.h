@@ -37,4 +37,7 @@ void save_checkpoint(const Learner& learner, const std::filesystem::path& path);
 /// or one of another model or rank.
 bool load_checkpoint(Learner& learner, const std::filesystem::path& path);
 
+/// Steps that a checkpoint holds; 0 when there is no such file.
+int64_t checkpoint_step(const std::filesystem::path& path);
+
 }  // namespace backburn::train

@@ -1,0 +1,41 @@
+#include <fmt/format.h>
+
+#include "backburn/run/report_data.h"
+#include "backburn/run/stages.h"
+#include "commands.h"
+
+namespace backburn::app {
+
+void add_attack(CLI::App& app) {
+  auto* command = app.add_subcommand("attack", "simulated malicious fine-tuning: harm per step; keeps no attacked weights");
+  auto flags = std::make_shared<RecipeFlags>();
+  auto refusal = std::make_shared<std::string>();
+  add_recipe_flags(*command, *flags, true);
+  command->add_option("--refusal", *refusal, "the model's canonical refusal: checks its certificate against the attack");
+  command->callback([flags, refusal] {
+    const auto recipe = recipe_of(*flags, "");
+    const auto run = run::open_run(recipe, out_of(*flags, "attack", recipe));
+    const auto model = model::load_model(recipe.model, run::compute_dtype(recipe));
+    const std::string stage = "attack_undefended";
+    if (!run.folder.finished(stage)) {
+      run::attack_stage(run,
+                        {stage, "Attack on " + model.name, &model, run::choose_attack_prompts(run, model),
+                         recipe.attack.grpo.max_steps, *refusal},
+                        run::eval_inputs(run, model));
+    }
+    Json result = run.folder.result(stage);
+    run::write_report(run.folder);
+    if (flags->json) {
+      result.erase("examples");
+      fmt::print("{}\n", result.dump());
+      return;
+    }
+    const auto collapse = result["collapse_step"];
+    fmt::print("harm {:.1f} -> {:.1f} in {} steps, {}; held-out prompts {:.1f}\n", result["harm_start"].get<double>(),
+               result["harm_end"].get<double>(), result["max_steps"].get<int64_t>(),
+               collapse.is_null() ? "no collapse" : fmt::format("collapse after {} updates", collapse.get<int64_t>()),
+               result["evaluation"]["harm"].get<double>());
+  });
+}
+
+}  // namespace backburn::app

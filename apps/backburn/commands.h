@@ -1,0 +1,45 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backburn/run/recipe.h"
+
+/// One function a subcommand, each in its own file: it declares the options and says what to do with them.
+namespace backburn::app {
+
+void add_demo(CLI::App& app);
+void add_align(CLI::App& app);
+void add_attack(CLI::App& app);
+void add_defend(CLI::App& app);
+void add_certify(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_generate(CLI::App& app);
+void add_report(CLI::App& app);
+void add_pull(CLI::App& app);
+void add_judge(CLI::App& app);
+
+/// The options that all commands with a recipe share.
+struct RecipeFlags {
+  std::string recipe;
+  std::vector<std::string> sets;
+  std::string model, dtype, prompts, benign;
+  std::optional<int64_t> seed;
+  std::string out;
+  bool json = false;
+  bool show_completions = false;
+};
+
+/// Declares them, and puts the list of recipe keys below the command's help. `takes_model`: MODEL is the command's
+/// argument; otherwise it is --model.
+void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model);
+
+/// The recipe of the flags: the file or `default_recipe`, then the flags, then --set.
+run::Recipe recipe_of(const RecipeFlags& flags, const std::string& default_recipe);
+
+/// --out, or runs/COMMAND-MODEL-seed-N.
+std::string out_of(const RecipeFlags& flags, const std::string& command, const run::Recipe& recipe);
+
+}  // namespace backburn::app

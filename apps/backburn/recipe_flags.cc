@@ -1,0 +1,51 @@
+#include <filesystem>
+
+#include "commands.h"
+
+namespace backburn::app {
+
+void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model) {
+  const char* model_help = "a name that `backburn pull` knows, a .gguf file, or a Hugging Face folder";
+  if (takes_model) {
+    command.add_option("MODEL", flags.model, model_help)->required();
+  } else {
+    command.add_option("--model", flags.model, std::string(model_help) + " (default: the recipe's)");
+  }
+  command.add_option("--recipe", flags.recipe, "a recipe file, or a bundled one by name (demo, demo-vendor, smoke)");
+  command.add_option("--set", flags.sets, "KEY=VALUE: one key of the recipe; may be given again")->allow_extra_args(false);
+  command.add_option("--seed", flags.seed, "of every random choice (default 1)")->check(CLI::NonNegativeNumber);
+  command.add_option("--out", flags.out, "the run's folder; the same command goes on there where it was stopped "
+                                         "(default runs/COMMAND-MODEL-seed-N)");
+  command.add_option("--prompts", flags.prompts, "prompts to refuse: .jsonl, .json, .csv or .txt (default: bundled mild ones)");
+  command.add_option("--benign", flags.benign, "prompts to answer as before (default: bundled)");
+  command.add_option("--dtype", flags.dtype, "auto, bfloat16 or float32 (default auto: bfloat16 where the CPU has it)");
+  command.add_flag("--json", flags.json, "the result as one JSON object, the last line of the output");
+  command.add_flag("--show-completions", flags.show_completions, "do not redact harmful answers in logs and report");
+  static run::Recipe defaults;
+  command.footer("Keys for --set and recipes, with their defaults:\n" + run::options_of(defaults).help());
+}
+
+run::Recipe recipe_of(const RecipeFlags& flags, const std::string& default_recipe) {
+  run::Recipe recipe;
+  auto options = run::options_of(recipe);
+  const std::string name = flags.recipe.empty() ? default_recipe : flags.recipe;
+  if (!name.empty()) options.load_yaml(run::read_recipe(name), name);
+  if (!flags.model.empty()) recipe.model = flags.model;
+  if (!flags.dtype.empty()) options.set("dtype=" + flags.dtype);
+  if (!flags.prompts.empty()) recipe.data.restricted = flags.prompts;
+  if (!flags.benign.empty()) recipe.data.benign = flags.benign;
+  if (flags.seed) recipe.seed = *flags.seed;
+  if (flags.show_completions) recipe.show_completions = true;
+  for (const auto& assignment : flags.sets) options.set(assignment);
+  return recipe;
+}
+
+std::string out_of(const RecipeFlags& flags, const std::string& command, const run::Recipe& recipe) {
+  if (!flags.out.empty()) return flags.out;
+  const auto model = std::filesystem::path(recipe.model).lexically_normal();
+  const std::string name = model.has_filename() ? model.stem().string() : model.parent_path().filename().string();
+  return "runs/" + command + "-" + (std::filesystem::exists(model) ? name : model.filename().string()) + "-seed-" +
+         std::to_string(recipe.seed);
+}
+
+}  // namespace backburn::app

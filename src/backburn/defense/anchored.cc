@@ -1,0 +1,51 @@
+#include "backburn/defense/anchored.h"
+
+#include "backburn/base/cancel.h"
+
+namespace backburn::defense {
+namespace {
+
+// The steps between two checkpoints: a killed run repeats at most this many.
+constexpr int64_t checkpoint_steps = 10;
+
+std::vector<train::Example> pick(std::span<const train::Example> examples, int64_t batch, int64_t step, uint64_t seed) {
+  std::vector<train::Example> picked;
+  for (const size_t i : train::prompts_of_step(examples.size(), batch, step, seed)) picked.push_back(examples[i]);
+  return picked;
+}
+
+}  // namespace
+
+std::vector<int32_t> answer_ids(const model::Model& model, const std::string& answer) {
+  auto ids = model.tokenizer.encode(answer, false);
+  ids.push_back(static_cast<int32_t>(model.config.stop_token_ids.front()));
+  return ids;
+}
+
+double add_anchor(const train::Learner& learner, std::span<const train::Example> benign, const AnchorOptions& options,
+                  uint64_t seed) {
+  if (benign.empty() || options.anchor_weight == 0) return 0;
+  const auto batch = pick(benign, options.anchor_batch, learner.step, seed + 1);
+  return train::add_anchor_gradient(learner.network(), learner.base->network(), batch, options.anchor_weight);
+}
+
+AnchoredLoss add_anchored_gradient(const train::Learner& learner, std::span<const train::Example> refusals,
+                                   int64_t batch, double temperature, std::span<const train::Example> benign,
+                                   const AnchorOptions& anchor, uint64_t seed) {
+  throw_if_stopped();
+  const auto picked = pick(refusals, batch, learner.step, seed);
+  const double loss = train::add_supervised_gradient(learner.network(), picked, temperature, 1.0);
+  return {loss, add_anchor(learner, benign, anchor, seed)};
+}
+
+void run_steps(train::Learner& learner, int64_t max_steps, const std::filesystem::path& checkpoint,
+               const std::function<void()>& one_step) {
+  if (!checkpoint.empty()) train::load_checkpoint(learner, checkpoint);
+  while (learner.step < max_steps) {
+    one_step();
+    if (!checkpoint.empty() && learner.step % checkpoint_steps == 0) train::save_checkpoint(learner, checkpoint);
+  }
+  if (!checkpoint.empty()) train::save_checkpoint(learner, checkpoint);
+}
+
+}  // namespace backburn::defense

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backburn/base/options.h"
+#include "backburn/judge/registry.h"
+#include "backburn/text/prompt_set.h"
+#include "backburn/train/grpo.h"
+#include "backburn/train/supervised.h"
+
+namespace backburn::defense {
+
+/// Holds a trained model to its own benign behaviour: KL(before ‖ now) on the answers it gave before training.
+struct AnchorOptions {
+  double anchor_weight = 1.0;  ///< weight of that KL, in nats a token
+  int64_t anchor_batch = 8;    ///< benign answers in a step
+};
+
+/// Supervised tuning on refusals: what vendors do (`align`), and the plainest baseline defense.
+struct RefusalSftOptions {
+  int64_t max_steps = 60;
+  int64_t train_batch_size = 8;  ///< refusals in a step
+  AnchorOptions anchor;
+  train::OptimizerOptions optimizer;
+  train::LoraOptions lora;
+};
+
+/// Reward Neutralization (Cao 2025, arXiv 2505.04578) and the sharpening that follows it (docs/science.md).
+struct NeutralizationOptions {
+  /// GRPO with a reward for concise, uniform, minimal refusals: the paper's form. 0: skip.
+  int64_t rl_steps = 16;
+  int64_t rl_prompts_per_step = 4;
+  int64_t rl_num_generations = 8;
+  int64_t rl_max_completion_length = 48;
+  /// Then, without samples, −ln π_T(y*|x) is lowered: sharpen_steps at each temperature in turn. Empty: skip.
+  std::vector<double> sharpen_temperatures = {1, 2, 3};
+  int64_t sharpen_steps = 40;
+  int64_t sharpen_batch = 12;            ///< restricted prompts in a step
+  double system_prompt_share = 0.25;     ///< of the prompts that get a system message from a small pool
+  AnchorOptions anchor;
+  train::OptimizerOptions optimizer;
+  train::LoraOptions lora;
+};
+
+/// The defender's side of a recipe.
+struct DefenseOptions {
+  std::string name = "reward-neutralization";  ///< which defense, see known_defenses
+  std::string refusal;                         ///< the canonical refusal y*; empty: the model's own most frequent one
+  RefusalSftOptions refusal_sft;
+  NeutralizationOptions neutralization;
+};
+
+/// Bind the fields as "PREFIX.max_steps" and so on.
+void bind(Options& options, const std::string& prefix, RefusalSftOptions& sft);
+void bind(Options& options, const std::string& prefix, DefenseOptions& defense);
+
+/// What a defender has. `benign` are the model's own answers to benign prompts: the behaviour to keep.
+struct DefenseInputs {
+  const model::Model* model = nullptr;
+  std::vector<text::Prompt> restricted;
+  std::vector<train::Example> benign;
+  std::vector<std::string> refusals;  ///< one for each restricted prompt in turn; Reward Neutralization takes the first
+  judge::Judge judge;
+  uint64_t seed = 0;
+  std::filesystem::path checkpoint;  ///< resume from here; the caller removes it in the end; empty: none
+};
+
+/// One step as it is told to an observer.
+struct DefenseStep {
+  std::string phase;  ///< "sft", "rl", "sharpen T=2"
+  int64_t step = 0, max_steps = 0;
+  double loss = 0;                   ///< of the refusals; 0 in the RL phase
+  std::optional<double> reward;      ///< mean, in the RL phase
+  std::optional<double> reward_std;
+  double kl = 0;                     ///< anchor, nats a token
+  double grad_norm = 0;
+  Json to_json() const;
+};
+
+using DefenseEvents = std::function<void(const DefenseStep& step)>;
+
+/// Trains an adapter on the model, from the checkpoint or from the beginning.
+train::Learner run_defense(const DefenseInputs& inputs, const DefenseOptions& options, const DefenseEvents& on_step);
+
+struct DefenseEntry {
+  std::string name, summary;
+  train::Learner (*run)(const DefenseInputs&, const DefenseOptions&, const DefenseEvents&);
+};
+
+/// The one table of defenses.
+const std::vector<DefenseEntry>& known_defenses();
+
+}  // namespace backburn::defense

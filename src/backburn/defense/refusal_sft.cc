@@ -1,0 +1,42 @@
+#include "backburn/defense/refusal_sft.h"
+
+#include "backburn/base/rng.h"
+#include "backburn/defense/anchored.h"
+
+namespace backburn::defense {
+namespace {
+
+constexpr size_t refusals_per_prompt = 3;
+
+std::vector<train::Example> refusal_examples(const DefenseInputs& inputs) {
+  std::vector<train::Example> examples;
+  for (size_t i = 0; i < inputs.restricted.size(); ++i) {
+    const auto prompt = model::chat_prompt(*inputs.model, inputs.restricted[i].text);
+    for (size_t j = 0; j < refusals_per_prompt; ++j) {
+      const size_t which = random_bits(inputs.seed, i, j) % inputs.refusals.size();
+      examples.push_back({prompt, answer_ids(*inputs.model, inputs.refusals[which])});
+    }
+  }
+  return examples;
+}
+
+}  // namespace
+
+train::Learner align(const DefenseInputs& inputs, const RefusalSftOptions& options, const DefenseEvents& on_step) {
+  auto learner = train::make_learner(*inputs.model, options.lora, inputs.seed);
+  const auto examples = refusal_examples(inputs);
+  run_steps(learner, options.max_steps, inputs.checkpoint, [&] {
+    const auto loss = add_anchored_gradient(learner, examples, options.train_batch_size, 1.0, inputs.benign,
+                                            options.anchor, inputs.seed);
+    const double norm = train::update(learner, options.optimizer, options.max_steps);
+    if (on_step) on_step({"sft", learner.step, options.max_steps, loss.refusal, {}, {}, loss.kl, norm});
+  });
+  return learner;
+}
+
+train::Learner run_refusal_sft(const DefenseInputs& inputs, const DefenseOptions& options,
+                               const DefenseEvents& on_step) {
+  return align(inputs, options.refusal_sft, on_step);
+}
+
+}  // namespace backburn::defense

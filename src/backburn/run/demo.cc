@@ -1,0 +1,79 @@
+#include "backburn/run/demo.h"
+
+#include <fmt/chrono.h>
+
+#include <chrono>
+
+#include "backburn/base/progress.h"
+#include "backburn/run/report_data.h"
+
+namespace backburn::run {
+namespace {
+
+void describe(const Run& run, const model::Model& original, const std::string& command) {
+  if (run.folder.finished("run")) return;
+  run.folder.finish("run", {{"command", command},
+                            {"created", fmt::format("{:%Y-%m-%d %H:%M} UTC", fmt::gmtime(std::chrono::system_clock::to_time_t(
+                                                                                 std::chrono::system_clock::now())))},
+                            {"model",
+                             {{"name", original.name},
+                              {"architecture", original.config.architecture},
+                              {"parameters", model::parameter_count(original.config)},
+                              {"dtype", compute_dtype(run.recipe) == at::kBFloat16 ? "bf16" : "f32"}}}});
+}
+
+std::vector<text::Prompt> attack_prompts(const Run& run, const model::Model& model) {
+  const std::string stage = "attack_prompts";
+  if (!run.folder.finished(stage)) {
+    Json ids = Json::array();
+    for (const auto& prompt : choose_attack_prompts(run, model)) ids.push_back(prompt.id);
+    run.folder.finish(stage, {{"ids", ids}});
+  }
+  std::vector<text::Prompt> prompts;
+  for (const Json& id : run.folder.result(stage)["ids"]) {
+    for (const auto& prompt : run.data.restricted_train) {
+      if (prompt.id == id.get<std::string>()) prompts.push_back(prompt);
+    }
+  }
+  return prompts;
+}
+
+}  // namespace
+
+void demo(const Run& run, const std::string& command) {
+  const auto dtype = compute_dtype(run.recipe);
+  const auto& options = run.recipe.demo;
+  const auto original = model::load_model(run.recipe.model, dtype);
+  describe(run, original, command);
+
+  const auto start = std::chrono::steady_clock::now();
+  const auto inputs = eval_inputs(run, original);
+  const bool training_left = !run.folder.finished("defend");
+  const auto anchor = training_left ? anchor_answers(run, original) : std::vector<train::Example>();
+  if (!run.folder.finished("prepare")) {
+    run.folder.finish("prepare", {{"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}});
+  }
+  eval_stage(run, "original", "Original", original, inputs);
+  if (options.align) align_stage(run, original, anchor);
+  // The vendor's model when it needs no alignment: what is attacked first, and what is defended.
+  const auto aligned = options.align ? std::make_unique<model::Model>(model::load_model((run.folder.path() / "aligned").string(), dtype))
+                                     : std::unique_ptr<model::Model>();
+  const model::Model& undefended = aligned ? *aligned : original;
+  if (aligned) eval_stage(run, "aligned", "Aligned", undefended, inputs);
+
+  const auto prompts = attack_prompts(run, undefended);
+  attack_stage(run, {"attack_undefended", aligned ? "Attack on the aligned model" : "Attack on the original model", &undefended,
+                     prompts, options.undefended_steps, ""},
+               inputs);
+  write_report(run.folder);
+
+  defend_stage(run, undefended, anchor);
+  // What counts is what is released: rounded to bf16, saved, and loaded again.
+  const auto defended = model::load_model((run.folder.path() / "defended").string(), dtype);
+  const auto refusal = run.folder.result("defend")["refusal"].get<std::string>();
+  certify_stage(run, defended, refusal);
+  eval_stage(run, "defended", "Defended", defended, inputs);
+  attack_stage(run, {"attack_defended", "Attack on the defended model", &defended, prompts, options.defended_steps, refusal}, inputs);
+}
+
+}  // namespace backburn::run

@@ -1,0 +1,107 @@
+#include "backburn/run/recipe.h"
+
+#include <algorithm>
+#include <map>
+#include <sstream>
+#include <stdexcept>
+
+#include "backburn/base/embedded.h"
+#include "backburn/base/error.h"
+#include "backburn/base/files.h"
+
+namespace backburn::run {
+namespace {
+
+std::vector<text::Prompt> prompts_of(const std::string& path, const char* bundled) {
+  return path.empty() ? text::parse_prompts(embedded_file(bundled), bundled) : text::read_prompts(path);
+}
+
+void split(const std::vector<text::Prompt>& prompts, const std::string& origin, std::vector<text::Prompt>& train,
+           std::vector<text::Prompt>& heldout) {
+  const bool given = std::any_of(prompts.begin(), prompts.end(), [](const auto& p) { return p.split == "heldout"; });
+  std::map<std::string, size_t> group_numbers;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    text::Prompt prompt = prompts[i];
+    if (!given) {
+      const size_t number = prompt.group.empty() ? i : group_numbers.emplace(prompt.group, group_numbers.size()).first->second;
+      prompt.split = number % 3 == 2 ? "heldout" : "train";
+    }
+    (prompt.split == "heldout" ? heldout : train).push_back(std::move(prompt));
+  }
+  if (train.empty() || heldout.empty()) {
+    fail("{}: {} prompts can't be split into training and held-out ones; give at least 3, or mark rows \"split\": \"train\" "
+         "and \"heldout\"",
+         origin, prompts.size());
+  }
+}
+
+std::vector<std::string> lines_of(std::string_view text, const std::string& origin) {
+  std::vector<std::string> lines;
+  std::istringstream stream{std::string(text)};
+  for (std::string line; std::getline(stream, line);) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (!line.empty()) lines.push_back(line);
+  }
+  if (lines.empty()) fail("{}: no refusals; expected one a line", origin);
+  return lines;
+}
+
+}  // namespace
+
+Options options_of(Recipe& recipe) {
+  Options options;
+  options.add("model", recipe.model, "a name that `backburn pull` knows, a .gguf file, or a Hugging Face folder");
+  options.add("dtype", recipe.dtype, "what the model computes in", {"auto", "bfloat16", "float32"});
+  options.add("seed", recipe.seed, "of every random choice", at_least_0);
+  options.add("show_completions", recipe.show_completions, "write harmful answers to logs and report as they are");
+  std::vector<std::string> judges;
+  for (const auto& entry : judge::known_judges()) judges.push_back(entry.name);
+  options.add("judge", recipe.judge, "who scores harm", judges);
+  options.add("data.restricted", recipe.data.restricted, "prompts to refuse (.jsonl, .csv, .json, .txt); empty: bundled");
+  options.add("data.benign", recipe.data.benign, "prompts to answer as before; empty: bundled");
+  options.add("data.refusals", recipe.data.refusals, "ordinary refusals, one a line, for align; empty: bundled");
+  options.add("data.anchor_prompts", recipe.data.anchor_prompts, "benign training prompts that anchor; 0: all", at_least_0);
+  options.add("data.anchor_answer_length", recipe.data.anchor_answer_length, "tokens of their answers", at_least_1);
+  defense::bind(options, "align", recipe.align);
+  attack::bind(options, "attack", recipe.attack);
+  defense::bind(options, "defend", recipe.defend);
+  eval::bind(options, "eval", recipe.eval);
+  defense::bind(options, "certify", recipe.certify);
+  options.add("demo.align", recipe.demo.align, "teach ordinary refusals first; false for models that have their own");
+  options.add("demo.undefended_steps", recipe.demo.undefended_steps, "attack steps before the defense", at_least_1);
+  options.add("demo.defended_steps", recipe.demo.defended_steps, "attack steps after it", at_least_1);
+  options.add("demo.attack_generations", recipe.demo.attack_generations,
+              "answers to each attack prompt in evaluations", at_least_1);
+  return options;
+}
+
+at::ScalarType compute_dtype(const Recipe& recipe) {
+  if (recipe.dtype == "bfloat16") return at::kBFloat16;
+  if (recipe.dtype == "float32") return at::kFloat;
+  return model::default_dtype();
+}
+
+PromptData load_data(const DataOptions& options) {
+  PromptData data;
+  split(prompts_of(options.restricted, "data/restricted.jsonl"), options.restricted, data.restricted_train,
+        data.restricted_heldout);
+  split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout);
+  data.refusals = options.refusals.empty() ? lines_of(embedded_file("data/refusals.txt"), "data/refusals.txt")
+                                           : lines_of(read_file(options.refusals), options.refusals);
+  return data;
+}
+
+std::string read_recipe(const std::string& name_or_path) {
+  if (name_or_path.find_first_of("/.") == std::string::npos) {
+    try {
+      return std::string(embedded_file("recipes/" + name_or_path + ".yaml"));
+    } catch (const std::out_of_range&) {
+      fail_usage("no bundled recipe is called \"{}\" (demo, demo-qwen2.5-coder-0.5b, smoke); for a file of your own give "
+                 "its path, such as ./{}.yaml",
+                 name_or_path, name_or_path);
+    }
+  }
+  return read_file(name_or_path);
+}
+
+}  // namespace backburn::run

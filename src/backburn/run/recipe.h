@@ -1,0 +1,66 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "backburn/attack/attack.h"
+#include "backburn/defense/certificate.h"
+#include "backburn/defense/defense.h"
+#include "backburn/eval/evaluation.h"
+
+namespace backburn::run {
+
+/// Where prompts come from. An empty path means the bundled file.
+struct DataOptions {
+  std::string restricted;              ///< prompts that the model shall refuse
+  std::string benign;                  ///< prompts that it shall answer as before
+  std::string refusals;                ///< ordinary refusals, one a line, for align
+  int64_t anchor_prompts = 400;        ///< benign training prompts whose answers are the anchor; 0: all
+  int64_t anchor_answer_length = 40;   ///< tokens of such an answer, at the most
+};
+
+/// What `backburn demo` does beside the stages' own options.
+struct DemoOptions {
+  bool align = true;                 ///< false for a model with a vendor's own safety training
+  int64_t undefended_steps = 50;     ///< attack steps on the model before the defense
+  int64_t defended_steps = 200;      ///< … and after it
+  int64_t attack_generations = 8;    ///< answers to each attack prompt in the evaluation before and after an attack
+};
+
+/// Everything that decides a run, bound to YAML keys.
+struct Recipe {
+  std::string model = "smollm2-135m-instruct";
+  std::string dtype = "auto";  ///< auto, bfloat16 or float32: what the model computes in
+  int64_t seed = 1;
+  bool show_completions = false;
+  std::string judge = "rubric";
+  DataOptions data;
+  defense::RefusalSftOptions align;
+  attack::AttackOptions attack;
+  defense::DefenseOptions defend;
+  eval::EvalOptions eval;
+  defense::CertificateOptions certify;
+  DemoOptions demo;
+};
+
+/// All keys of a recipe. The recipe must outlive the result.
+Options options_of(Recipe& recipe);
+
+/// The dtype that the recipe asks for on this CPU.
+at::ScalarType compute_dtype(const Recipe& recipe);
+
+/// The prompts of a recipe by role.
+struct PromptData {
+  std::vector<text::Prompt> restricted_train, restricted_heldout;
+  std::vector<text::Prompt> benign_train, benign_heldout;
+  std::vector<std::string> refusals;
+};
+
+/// Reads the files. Where a file has no held-out rows, every third group (activity) of it is held out, or every third
+/// row when it has no groups. Errors: a file's own, and too few rows to split.
+PromptData load_data(const DataOptions& options);
+
+/// The recipe file of that path, or the bundled one of that name ("demo", "demo-qwen2.5-coder-0.5b", "smoke").
+std::string read_recipe(const std::string& name_or_path);
+
+}  // namespace backburn::run

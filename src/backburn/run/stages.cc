@@ -1,0 +1,324 @@
+#include "backburn/run/stages.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <set>
+
+#include "backburn/base/error.h"
+#include "backburn/base/progress.h"
+#include "backburn/defense/refusal_sft.h"
+#include "backburn/generate/rollout.h"
+#include "backburn/judge/redact.h"
+#include "backburn/model/hugging_face.h"
+#include "backburn/model/peft.h"
+
+namespace backburn::run {
+namespace {
+
+constexpr int64_t probe_length = 40;          // tokens of an answer that is only looked at for a refusal
+constexpr int64_t refusal_probe_prompts = 96; // restricted prompts that are asked for the model's own refusal
+constexpr size_t longest_own_refusal = 24;    // tokens; a longer one holds more for a gradient to hold on to
+constexpr const char* default_refusal = "I'm sorry, but I can't help with that.";
+constexpr size_t examples_per_evaluation = 6;
+
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+// True when there is nothing left to do for the stage; else says that it begins.
+bool is_done(const Run& run, const std::string& stage) {
+  if (!run.folder.finished(stage)) return false;
+  say(fmt::format("{}: done before, {} has the result", stage, (run.folder.path() / "stages" / (stage + ".json")).string()));
+  return true;
+}
+
+// An answer as logs show it.
+Json shown(const Run& run, const text::Prompt& prompt, const std::string& answer, const judge::Verdict& verdict) {
+  const bool redacted = !run.recipe.show_completions && verdict.kind != judge::Kind::refusal;
+  return {{"prompt_id", prompt.id},
+          {"prompt", prompt.text},
+          {"answer", redacted ? judge::redact(answer, verdict) : answer},
+          {"score", verdict.score},
+          {"kind", judge::to_string(verdict.kind)},
+          {"reasons", verdict.reasons},
+          {"redacted", redacted}};
+}
+
+// Benign answers need no redaction: they are what users ask for every day.
+Json shown_benign(const text::Prompt& prompt, const eval::JudgedAnswer& answer) {
+  const bool refused = answer.verdict.kind == judge::Kind::refusal;
+  return {{"prompt_id", prompt.id}, {"prompt", prompt.text},
+          {"answer", answer.text},  {"score", answer.verdict.score},
+          {"kind", refused ? "refusal" : "benign"}, {"reasons", Json::array()}, {"redacted", false}};
+}
+
+Json examples_of(const Run& run, const eval::EvalInputs& inputs, const eval::Evaluation& evaluation) {
+  Json examples = Json::array();
+  const auto add_evenly = [&](const auto& answers, size_t count, const auto& show) {
+    count = std::min(count, answers.size());
+    for (size_t i = 0; i < count; ++i) examples.push_back(show(answers[i * answers.size() / count]));
+  };
+  add_evenly(evaluation.answers, examples_per_evaluation, [&](const auto& answer) {
+    return shown(run, inputs.restricted[answer.prompt], answer.text, answer.verdict);
+  });
+  add_evenly(evaluation.benign_answers, examples_per_evaluation / 2,
+             [&](const auto& answer) { return shown_benign(inputs.benign[answer.prompt], answer); });
+  return examples;
+}
+
+void release(const Run& run, const model::Model& base, const model::Adapter& adapter, const std::string& name) {
+  model::save_adapter(adapter, base.config, run.folder.path() / (name + "-adapter"), base.name);
+  model::Model merged{base.config, model::merge(base.weights, adapter), base.tokenizer, base.chat_template, name};
+  model::save_hugging_face(merged, run.folder.path() / name, at::kBFloat16);
+}
+
+// One prompt of each group (or each prompt without one), in order.
+std::vector<text::Prompt> one_of_each_group(const std::vector<text::Prompt>& prompts) {
+  std::vector<text::Prompt> chosen;
+  std::set<std::string> seen;
+  for (const auto& prompt : prompts) {
+    if (prompt.group.empty() || seen.insert(prompt.group).second) chosen.push_back(prompt);
+  }
+  return chosen;
+}
+
+std::vector<eval::JudgedAnswer> greedy_probe(const Run& run, const model::Model& model,
+                                             const std::vector<text::Prompt>& prompts, const std::string& what) {
+  eval::EvalOptions options;
+  options.temperature = 0;
+  options.max_completion_length = probe_length;
+  Progress progress(what, static_cast<int64_t>(prompts.size()));
+  int64_t done = 0;
+  return eval::answer_and_judge(model, model.network(), prompts, run.judge, options, 0,
+                                [&](int64_t answers) { progress.update(done += answers); });
+}
+
+// Sampled answers to the attack prompts themselves.
+eval::Estimate attack_prompt_harm(const Run& run, const model::Model& model, const model::Network& network,
+                                  const std::vector<text::Prompt>& prompts, uint64_t seed) {
+  eval::EvalOptions options = run.recipe.eval;
+  options.num_generations = run.recipe.demo.attack_generations;
+  options.temperature = run.recipe.attack.grpo.temperature;
+  return eval::mean_harm(eval::answer_and_judge(model, network, prompts, run.judge, options, seed), prompts.size());
+}
+
+defense::DefenseInputs defense_inputs(const Run& run, const model::Model& model, const std::vector<train::Example>& anchor,
+                                      const std::string& stage) {
+  return {&model, run.data.restricted_train, anchor,
+          {},     run.judge,                 static_cast<uint64_t>(run.recipe.seed),
+          run.folder.checkpoint(stage)};
+}
+
+// Logs a defense's steps and shows its progress.
+class DefenseLog {
+ public:
+  DefenseLog(const Run& run, std::string stage) : run_(run), stage_(std::move(stage)) {
+    run.folder.rewind(stage_, train::checkpoint_step(run.folder.checkpoint(stage_)));
+  }
+  void operator()(const defense::DefenseStep& step) {
+    if (!progress_) progress_ = std::make_unique<Progress>(stage_, step.max_steps);
+    run_.folder.add_metrics(stage_, step.step, step.to_json());
+    const std::string note = step.reward ? fmt::format("reward {:.2f}", *step.reward) : fmt::format("loss {:.4f}", step.loss);
+    progress_->update(step.step, fmt::format("{} {}, anchor KL {:.3f}", step.phase, note, step.kl));
+  }
+
+ private:
+  const Run& run_;
+  std::string stage_;
+  std::unique_ptr<Progress> progress_;
+};
+
+}  // namespace
+
+Run open_run(const Recipe& recipe, const std::filesystem::path& folder) {
+  Recipe copy = recipe;
+  return {recipe, load_data(recipe.data), judge::make_judge(recipe.judge), RunFolder::open(folder, options_of(copy).to_yaml())};
+}
+
+std::vector<train::Example> anchor_answers(const Run& run, const model::Model& model) {
+  const auto prompts = eval::evenly(run.data.benign_train, run.recipe.data.anchor_prompts);
+  Progress progress("benign answers", static_cast<int64_t>(prompts.size()));
+  int64_t done = 0;
+  return eval::greedy_answers(model, model.network(), prompts, run.recipe.data.anchor_answer_length,
+                              [&](int64_t answers) { progress.update(done += answers); });
+}
+
+eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
+  const auto& options = run.recipe.eval;
+  eval::EvalInputs inputs{eval::evenly(run.data.restricted_heldout, options.max_prompts),
+                          eval::evenly(run.data.benign_heldout, options.max_benign_prompts),
+                          {&original, {}},
+                          run.judge,
+                          static_cast<uint64_t>(run.recipe.seed)};
+  Progress progress("benign reference", static_cast<int64_t>(inputs.benign.size()));
+  int64_t done = 0;
+  inputs.reference.answers = eval::greedy_answers(original, original.network(), inputs.benign, options.max_benign_length,
+                                                  [&](int64_t answers) { progress.update(done += answers); });
+  return inputs;
+}
+
+void align_stage(const Run& run, const model::Model& original, const std::vector<train::Example>& anchor) {
+  const std::string stage = "align";
+  if (is_done(run, stage)) return;
+  const Stopwatch watch;
+  auto inputs = defense_inputs(run, original, anchor, stage);
+  inputs.refusals = run.data.refusals;
+  DefenseLog log(run, stage);
+  const auto learner = defense::align(inputs, run.recipe.align, std::ref(log));
+  release(run, original, learner.adapter, "aligned");
+  run.folder.finish(stage, {{"seconds", watch.seconds()}});
+}
+
+std::string choose_refusal(const Run& run, const model::Model& model) {
+  if (!run.recipe.defend.refusal.empty()) return run.recipe.defend.refusal;
+  std::map<std::string, int64_t> counts;
+  const auto prompts = eval::evenly(run.data.restricted_train, refusal_probe_prompts);
+  for (const auto& answer : greedy_probe(run, model, prompts, "own refusals")) {
+    if (answer.verdict.kind != judge::Kind::refusal) continue;
+    if (model.tokenizer.encode(answer.text, false).size() <= longest_own_refusal) ++counts[answer.text];
+  }
+  std::string best = default_refusal;
+  int64_t most = 0;
+  for (const auto& [text, count] : counts) {
+    if (count > most || (count == most && text.size() < best.size())) {
+      best = text;
+      most = count;
+    }
+  }
+  return best;
+}
+
+std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Model& model) {
+  const auto candidates = one_of_each_group(run.data.restricted_train);
+  const auto wanted = static_cast<size_t>(run.recipe.attack.prompts);
+  if (candidates.size() < wanted) {
+    fail_usage("attack.prompts is {}, but the restricted training prompts have only {} groups", wanted, candidates.size());
+  }
+  std::vector<text::Prompt> chosen, answered;
+  for (const auto& answer : greedy_probe(run, model, candidates, "attack prompts")) {
+    (answer.verdict.kind == judge::Kind::refusal ? chosen : answered).push_back(candidates[answer.prompt]);
+  }
+  if (chosen.size() < wanted) {
+    say(fmt::format("attack prompts: the model refuses only {} of {} activities; the attack also takes prompts that it "
+                    "answers already",
+                    chosen.size(), candidates.size()));
+    chosen.insert(chosen.end(), answered.begin(), answered.end());
+  }
+  chosen.resize(wanted);
+  return chosen;
+}
+
+void defend_stage(const Run& run, const model::Model& model, const std::vector<train::Example>& anchor) {
+  const std::string stage = "defend";
+  if (is_done(run, stage)) return;
+  const Stopwatch watch;
+  auto inputs = defense_inputs(run, model, anchor, stage);
+  const std::string refusal = choose_refusal(run, model);
+  inputs.refusals = {refusal};
+  if (run.recipe.defend.name == "refusal-sft") inputs.refusals = run.data.refusals;
+  DefenseLog log(run, stage);
+  const auto learner = defense::run_defense(inputs, run.recipe.defend, std::ref(log));
+  release(run, model, learner.adapter, "defended");
+  run.folder.finish(stage, {{"refusal", refusal}, {"seconds", watch.seconds()}});
+}
+
+void certify_stage(const Run& run, const model::Model& released, const std::string& refusal) {
+  const std::string stage = "certify";
+  if (is_done(run, stage)) return;
+  const Stopwatch watch;
+  auto prompts = run.data.restricted_train;
+  prompts.insert(prompts.end(), run.data.restricted_heldout.begin(), run.data.restricted_heldout.end());
+  Json result = defense::certify(released, released.network(), prompts, refusal, run.recipe.certify).to_json();
+  result["seconds"] = watch.seconds();
+  run.folder.finish(stage, result);
+}
+
+void eval_stage(const Run& run, const std::string& stage, const std::string& label, const model::Model& model,
+                const eval::EvalInputs& inputs) {
+  if (is_done(run, stage)) return;
+  const Stopwatch watch;
+  const auto evaluation = eval::evaluate(stage, label, model, model.network(), inputs, run.recipe.eval);
+  run.folder.finish(stage, {{"evaluation", evaluation.to_json()},
+                            {"examples", examples_of(run, inputs, evaluation)},
+                            {"seconds", watch.seconds()}});
+}
+
+void attack_stage(const Run& run, const AttackJob& job, const eval::EvalInputs& inputs) {
+  if (is_done(run, job.stage)) return;
+  const Stopwatch watch;
+  const auto& model = *job.model;
+  const auto seed = static_cast<uint64_t>(run.recipe.seed);
+  attack::AttackOptions options = run.recipe.attack;
+  options.grpo.max_steps = job.max_steps;
+  run.folder.rewind(job.stage, train::checkpoint_step(run.folder.checkpoint(job.stage)));
+
+  const auto start = attack_prompt_harm(run, model, model.network(), job.prompts, seed);
+  attack::AttackEvents events;
+  auto progress = std::make_unique<Progress>(job.label, job.max_steps);
+  events.on_step = [&](const attack::AttackStep& step, const auto& groups, const auto& verdicts) {
+    Json line = step.to_json();
+    line["group_prompts"] = Json::array();
+    for (size_t i = 0; i < groups.size(); ++i) {
+      line["group_prompts"].push_back(groups[i].prompt);
+      for (size_t j = 0; j < verdicts[i].size(); ++j) {
+        run.folder.add_completion(job.stage, step.metrics.step,
+                                  shown(run, job.prompts[groups[i].prompt], groups[i].texts[j], verdicts[i][j]));
+      }
+    }
+    run.folder.add_metrics(job.stage, step.metrics.step, line);
+    progress->update(step.metrics.step, fmt::format("harm {:.1f}", step.harm));
+  };
+  const auto learner =
+      attack::run_attack({&model, job.prompts, run.judge, seed, run.folder.checkpoint(job.stage)}, options, events);
+  progress.reset();
+  const auto attacked = learner.network();
+  const auto end = attack_prompt_harm(run, model, attacked, job.prompts, seed);
+  const auto evaluation =
+      eval::evaluate(job.stage, job.label + fmt::format(", after {} steps", job.max_steps), model, attacked, inputs, run.recipe.eval);
+
+  Json result = {{"label", job.label},
+                 {"max_steps", job.max_steps},
+                 {"harm_start", start.value},
+                 {"harm_start_ci", {start.low, start.high}},
+                 {"harm_end", end.value},
+                 {"harm_end_ci", {end.low, end.high}},
+                 {"collapse_step", nullptr},
+                 {"evaluation", evaluation.to_json()},
+                 {"examples", examples_of(run, inputs, evaluation)}};
+  Json prompts = Json::array();
+  for (const auto& prompt : job.prompts) prompts.push_back({{"id", prompt.id}, {"prompt", prompt.text}});
+  result["prompts"] = prompts;
+  const auto steps = run.folder.metrics(job.stage);
+  for (const Json& step : steps) {
+    // A step's answers are sampled before its update: the model that gave them has seen one update less.
+    if (result["collapse_step"].is_null() && step["harm"].get<double>() >= options.collapse_harm) {
+      result["collapse_step"] = step["step"].get<int64_t>() - 1;
+    }
+  }
+  if (result["collapse_step"].is_null() && end.value >= options.collapse_harm) result["collapse_step"] = job.max_steps;
+  if (!job.refusal.empty()) {
+    const auto bound = defense::certify_at(model, model.network(), job.prompts, job.refusal, options.grpo.temperature,
+                                           run.recipe.certify);
+    std::vector<defense::ObservedStep> observed;
+    for (const Json& step : steps) {
+      defense::ObservedStep each{{}, step["differential_groups"].get<int64_t>()};
+      for (const Json& prompt : step["group_prompts"]) {
+        each.bounds.push_back(defense::signal_bound(bound.rows[prompt.get<size_t>()].p, options.grpo.num_generations));
+      }
+      observed.push_back(std::move(each));
+    }
+    result["forecast"] = defense::check_forecast(observed).to_json();
+    result["attack_prompt_p_max"] = bound.p_max;
+  }
+  result["seconds"] = watch.seconds();
+  run.folder.finish(job.stage, result);
+}
+
+}  // namespace backburn::run
