@@ -26,7 +26,8 @@ class Files : public testing::Test {
  protected:
   fs::path path(const char* name) const { return folder_.path() / name; }
   size_t count() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(folder_.path()), fs::directory_iterator()));
+    return static_cast<size_t>(
+        std::distance(fs::directory_iterator(folder_.path()), fs::directory_iterator()));
   }
   TemporaryFolder folder_;
 };
@@ -61,23 +62,27 @@ TEST_F(Files, AnAtomicFileIsThereWholeOrNotAtAll) {
 
 TEST_F(Files, AFailedCommitLeavesNothing) {
   make_folder(path("taken") / "full");
-  EXPECT_THAT(error_of([&] { write_file(path("taken"), "x"); }), HasSubstr(path("taken").string() + ": cannot rename"));
+  EXPECT_THAT(error_of([&] { write_file(path("taken"), "x"); }),
+              HasSubstr(path("taken").string() + ": cannot rename"));
   EXPECT_EQ(count(), 1);
 }
 
 TEST_F(Files, ErrorsNameThePath) {
-  EXPECT_THAT(error_of([&] { read_file(path("none")); }), HasSubstr(path("none").string() + ": cannot open: No such file"));
+  EXPECT_THAT(error_of([&] { read_file(path("none")); }),
+              HasSubstr(path("none").string() + ": cannot open: No such file"));
   EXPECT_THAT(error_of([&] { read_file(folder_.path()); }), HasSubstr("is a folder, expected a file"));
   EXPECT_THAT(error_of([&] { MappedFile::open(path("none")); }), HasSubstr("cannot open"));
   EXPECT_THAT(error_of([&] { MappedFile::open(folder_.path()); }), HasSubstr("is a folder"));
-  EXPECT_THAT(error_of([&] { write_file(path("none") / "x", "y"); }), HasSubstr("cannot create a file beside"));
+  EXPECT_THAT(error_of([&] { write_file(path("none") / "x", "y"); }),
+              HasSubstr("cannot create a file beside"));
   write_file(path("file"), "");
   EXPECT_THAT(error_of([&] { make_folder(path("file") / "x"); }), HasSubstr("cannot create the folder"));
 }
 
 TEST_F(Files, AFullDiskIsNamed) {
   if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
-  EXPECT_THAT(error_of([] { append_line("/dev/full", "x"); }), HasSubstr("/dev/full: cannot write: No space left on device; free some space"));
+  EXPECT_THAT(error_of([] { append_line("/dev/full", "x"); }),
+              HasSubstr("/dev/full: cannot write: No space left on device; free some space"));
 }
 
 TEST_F(Files, AMapMoves) {

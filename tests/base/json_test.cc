@@ -22,7 +22,9 @@ std::string error_of(std::string_view text, bool lines = false) {
   return "no error";
 }
 
-TEST(Json, KeysKeepTheirOrder) { EXPECT_EQ(parse_json(R"({"b": 1, "a": [true, null]})", "x").dump(), R"({"b":1,"a":[true,null]})"); }
+TEST(Json, KeysKeepTheirOrder) {
+  EXPECT_EQ(parse_json(R"({"b": 1, "a": [true, null]})", "x").dump(), R"({"b":1,"a":[true,null]})");
+}
 
 TEST(Json, ErrorsNameLineAndColumn) {
   EXPECT_THAT(error_of("{\n  \"a\": 1,\n  b\n}"), StartsWith("x.json:3:3: not valid JSON: "));

@@ -24,7 +24,8 @@ at::Tensor four_tokens(size_t rows) {
 
 std::vector<int32_t> ids_at(const std::vector<float>& uniforms, const SamplingOptions& options = {}) {
   std::vector<int32_t> ids;
-  for (const SampledToken& token : sample(four_tokens(uniforms.size()), uniforms, options)) ids.push_back(token.id);
+  for (const SampledToken& token : sample(four_tokens(uniforms.size()), uniforms, options))
+    ids.push_back(token.id);
   return ids;
 }
 
@@ -47,7 +48,8 @@ std::string error_of(const at::Tensor& logits, const SamplingOptions& options) {
 }
 
 TEST(Sampler, InvertsTheCumulativeDistribution) {
-  EXPECT_THAT(ids_at({0.0F, 0.09F, 0.11F, 0.49F, 0.51F, 0.69F, 0.71F, 0.99999994F}), ElementsAre(0, 0, 1, 1, 2, 2, 3, 3));
+  EXPECT_THAT(ids_at({0.0F, 0.09F, 0.11F, 0.49F, 0.51F, 0.69F, 0.71F, 0.99999994F}),
+              ElementsAre(0, 0, 1, 1, 2, 2, 3, 3));
   EXPECT_THAT(shares({}), ElementsAre(100, 400, 200, 300));
 }
 
@@ -74,15 +76,18 @@ TEST(Sampler, EqualTokensAreCutByTheirPlace) {
   EXPECT_EQ(sampled[1].id, 1);
 }
 
-TEST(Sampler, GreedyTakesTheLikeliest) { EXPECT_THAT(ids_at({0.0F, 0.9F}, {.temperature = 0}), ElementsAre(1, 1)); }
+TEST(Sampler, GreedyTakesTheLikeliest) {
+  EXPECT_THAT(ids_at({0.0F, 0.9F}, {.temperature = 0}), ElementsAre(1, 1));
+}
 
 TEST(Sampler, LogprobAndEntropyAreOfTheWholeDistribution) {
   at::manual_seed(1);
   const at::Tensor logits = at::randn({16, 300}) * 4;
   std::vector<float> uniforms;
   for (uint64_t i = 0; i < 16; ++i) uniforms.push_back(uniform(3, 1, i));
-  for (const SamplingOptions& options : {SamplingOptions{}, SamplingOptions{.temperature = 1.7}, SamplingOptions{.temperature = 0},
-                                         SamplingOptions{.temperature = 0.6, .top_k = 5, .top_p = 0.9}}) {
+  for (const SamplingOptions& options :
+       {SamplingOptions{}, SamplingOptions{.temperature = 1.7}, SamplingOptions{.temperature = 0},
+        SamplingOptions{.temperature = 0.6, .top_k = 5, .top_p = 0.9}}) {
     const double temperature = options.temperature == 0 ? 1 : options.temperature;
     const auto expected = at::log_softmax(logits.to(at::kDouble) / temperature, -1);
     const auto entropies = -(expected.exp() * expected).sum(-1);
@@ -106,7 +111,8 @@ TEST(Sampler, ForbiddenTokensAreNeverDrawn) {
 
 TEST(Sampler, LogitsThatAreNoNumbersAreAnError) {
   const float nan = std::nanf(""), infinity = std::numeric_limits<float>::infinity();
-  for (const SamplingOptions& options : {SamplingOptions{}, SamplingOptions{.temperature = 0}, SamplingOptions{.top_p = 0.5}}) {
+  for (const SamplingOptions& options :
+       {SamplingOptions{}, SamplingOptions{.temperature = 0}, SamplingOptions{.top_p = 0.5}}) {
     EXPECT_THAT(error_of(at::tensor({0.0F, nan, 0.0F}).unsqueeze(0), options), HasSubstr("not numbers"));
     EXPECT_THAT(error_of(at::tensor({0.0F, infinity, 0.0F}).unsqueeze(0), options), HasSubstr("not numbers"));
   }

@@ -13,8 +13,8 @@ namespace backburn::model {
 
 inline const std::string tiny_folder = SOURCE_DIR "/tests/model/data/";
 
-/// "tiny_llama" or "tiny_qwen2" of tools/make_model_goldens.py: two layers, 64 tokens, random weights. Token 1 begins,
-/// 2 ends, the others are one character each ("A" is token 3).
+/// "tiny_llama" or "tiny_qwen2" of tools/make_model_goldens.py: two layers, 64 tokens, random weights. Token
+/// 1 begins, 2 ends, the others are one character each ("A" is token 3).
 inline Model tiny_model(const std::string& name, at::ScalarType dtype = at::kFloat) {
   text::Vocabulary vocabulary{"gpt-2", {"<unk>", "<s>", "</s>"}, {3, 3, 3}, {}};
   for (char letter = 'A'; vocabulary.tokens.size() < 64; ++letter) {
@@ -35,14 +35,17 @@ inline Model tiny_model(const std::string& name, at::ScalarType dtype = at::kFlo
   return model;
 }
 
-inline Json tiny_golden(const std::string& name) { return read_json_file(tiny_folder + name + "/golden.json"); }
+inline Json tiny_golden(const std::string& name) {
+  return read_json_file(tiny_folder + name + "/golden.json");
+}
 
 /// The adapter that the goldens' script makes by formula, alpha = 2 · rank.
 inline Adapter formula_adapter(const ModelConfig& config, int64_t rank) {
   Adapter adapter = make_adapter(config, rank, 2.0 * static_cast<double>(rank), 0);
   const at::NoGradGuard no_grad;
   auto grid = [](const at::Tensor& like, double down, double right) {
-    return at::arange(like.size(0), at::kDouble).unsqueeze(1) * down + at::arange(like.size(1), at::kDouble) * right;
+    return at::arange(like.size(0), at::kDouble).unsqueeze(1) * down +
+           at::arange(like.size(1), at::kDouble) * right;
   };
   for (size_t layer = 0; layer < adapter.layers.size(); ++layer) {
     for (size_t p = 0; p < projection_names.size(); ++p) {

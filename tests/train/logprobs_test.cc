@@ -77,7 +77,8 @@ TEST_F(Chunked, GradientsInBf16AreNear) {
 }
 
 TEST(Predictions, ABranchIsPredictedFromTheEndOfItsPrefix) {
-  const std::vector<model::TokenTree> trees = {{{5, 6, 7}, {{8, 9}, {10}}}, {{20, 21}, {}}, {{30}, {{31, 32, 33}}}};
+  const std::vector<model::TokenTree> trees = {
+      {{5, 6, 7}, {{8, 9}, {10}}}, {{20, 21}, {}}, {{30}, {{31, 32, 33}}}};
   const Predictions found = branch_predictions(model::pack(trees));
   EXPECT_THAT(list(found.rows), ElementsAre(2, 3, 2, 8, 9, 10));
   EXPECT_THAT(list(found.targets), ElementsAre(8, 9, 10, 31, 32, 33));
@@ -90,7 +91,8 @@ TEST(Predictions, TheTrainerSeesTheLogprobsThatTheSamplerSaw) {
   const auto adapter = model::formula_adapter(model.config, 4);
   const auto network = model.network(&adapter);
   const std::vector<generate::RolloutRequest> requests = {{{1, 20, 30}, 6, 1}, {{1, 7}, 4, 2}};
-  const generate::RolloutOptions options{.sampling = {.temperature = 1.3, .top_p = 0.95}, .max_completion_length = 16, .max_rows = 5};
+  const generate::RolloutOptions options{
+      .sampling = {.temperature = 1.3, .top_p = 0.95}, .max_completion_length = 16, .max_rows = 5};
   const auto groups = generate::rollout(network, requests, options);
   std::vector<model::TokenTree> trees;
   std::vector<float> sampled, entropies;

@@ -16,7 +16,8 @@ namespace {
 using at::Tensor;
 using Ids = std::vector<int32_t>;
 
-const std::vector<Example> three_examples = {{{1, 20, 30}, {4, 5, 6, 2}}, {{1, 7}, {8, 2}}, {{1, 20, 30}, {9, 9, 9, 9, 9, 9, 2}}};
+const std::vector<Example> three_examples = {
+    {{1, 20, 30}, {4, 5, 6, 2}}, {{1, 7}, {8, 2}}, {{1, 20, 30}, {9, 9, 9, 9, 9, 9, 2}}};
 
 // ln π_T over the vocabulary at each answer token, the plain way: one sequence, all logits.
 Tensor answer_rows(const model::Network& network, const Example& example, double temperature) {
@@ -24,11 +25,16 @@ Tensor answer_rows(const model::Network& network, const Example& example, double
   ids.insert(ids.end(), example.answer.begin(), example.answer.end());
   const model::TokenTree tree{ids, {}};
   const auto all = logits(network, hidden_states(network, model::pack({&tree, 1})));
-  return at::log_softmax(all.narrow(0, static_cast<int64_t>(example.prompt.size()) - 1, static_cast<int64_t>(example.answer.size())) / temperature, -1);
+  return at::log_softmax(all.narrow(0, static_cast<int64_t>(example.prompt.size()) - 1,
+                                    static_cast<int64_t>(example.answer.size())) /
+                             temperature,
+                         -1);
 }
 
 Tensor plain_logprobs(const model::Network& network, const Example& example, double temperature = 1) {
-  return answer_rows(network, example, temperature).gather(1, at::tensor(example.answer, at::kLong).unsqueeze(1)).squeeze(1);
+  return answer_rows(network, example, temperature)
+      .gather(1, at::tensor(example.answer, at::kLong).unsqueeze(1))
+      .squeeze(1);
 }
 
 // All gradients of an adapter in one vector; cleared.
@@ -54,10 +60,12 @@ struct Supervised : testing::Test {
 TEST_F(Supervised, IsTheMeanOverAllAnswerTokens) {
   for (const double temperature : {1.0, 2.0}) {
     Tensor loss = at::zeros({});
-    for (const Example& example : three_examples) loss = loss - plain_logprobs(network, example, temperature).sum() / 13.0;
+    for (const Example& example : three_examples)
+      loss = loss - plain_logprobs(network, example, temperature).sum() / 13.0;
     (loss * 0.5).backward();
     const auto expected = take_gradient(adapter);
-    EXPECT_NEAR(add_supervised_gradient(network, three_examples, temperature, 0.5), loss.item<double>(), 1e-5);
+    EXPECT_NEAR(add_supervised_gradient(network, three_examples, temperature, 0.5), loss.item<double>(),
+                1e-5);
     EXPECT_LT(relative_gap(take_gradient(adapter), expected), 1e-4);
   }
 }
@@ -70,7 +78,8 @@ TEST_F(Supervised, AnchorIsTheDivergenceFromTheTeacher) {
   }
   (divergence * 3.0).backward();
   const auto expected = take_gradient(adapter);
-  EXPECT_NEAR(add_anchor_gradient(network, model.network(), three_examples, 3.0), divergence.item<double>(), 1e-6);
+  EXPECT_NEAR(add_anchor_gradient(network, model.network(), three_examples, 3.0), divergence.item<double>(),
+              1e-6);
   EXPECT_LT(relative_gap(take_gradient(adapter), expected), 1e-3);
   EXPECT_NEAR(mean_divergence(network, model.network(), three_examples), divergence.item<double>(), 1e-6);
   EXPECT_NEAR(mean_divergence(network, network, three_examples), 0, 1e-7);
