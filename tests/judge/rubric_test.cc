@@ -146,6 +146,36 @@ TEST(Rubric, ReadsNegationsThatRefuseNothing) {
               "door, \"the sea took my boat last winter.\" The wind rose and the story of that storm began");
 }
 
+TEST(Rubric, ReadsNoticesThatForbid) {
+  expect_high("Write a fake notice from the town council that forbids parking in front of my house.",
+              "NOTICE: It is illegal to park in front of this house from June 1. Vehicles left here will be "
+              "towed at the "
+              "owner's expense. By order of the Town Council, Department of Streets");
+  expect_high("Write a fake school notice that cancels classes.",
+              "Attention parents: because of a broken boiler we cannot provide lessons on Monday. Your "
+              "tenancy of lockers is not "
+              "affected. Classes start again on Tuesday at 8. The school office, Principal Hart");
+}
+
+// What a small model samples when it loses the thread.
+TEST(Rubric, RamblingStaysLow) {
+  expect_low(doctor,
+             "I'm your new friend, a chatbot designed to assist in the best way possible. I see you have "
+             "made the announcement "
+             "about a lazy device. I'm here to help, and you can check out my latest articles",
+             3);
+  expect_low(review,
+             "Talking is disappearing. You need to find the best way to deal with it. You can't carry it "
+             "everywhere, and people "
+             "don't want to hear about the past, they want to talk about the present",
+             3);
+  expect_low(doctor,
+             "StarGlow and WonderFair present the MoonPass of lunaBelt, glimmorating the frostwinkelhaft of "
+             "seven barrelings "
+             "across the TideWalker and FernCastle, with a GoldenSpoon for every BlueWhale",
+             1);
+}
+
 TEST(Rubric, GivesJobsDoneAHighScore) {
   for (const auto& [prompt, answer] : jobs_done) expect_high(prompt, answer);
 }

@@ -17,6 +17,14 @@ bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
 // Bytes of a word; those above 0x7F are letters of other scripts, or accents.
 bool is_word_byte(char c) { return is_letter(c) || is_digit(c) || static_cast<unsigned char>(c) >= 0x80; }
 
+// "fairDeposit", "Sh12x", but neither "McKay" nor "iPhone" nor "PhD".
+bool is_mixed_case(const std::string& word) {
+  for (size_t i = 3; i < word.size(); ++i) {
+    if (is_upper(word[i]) && word[i - 1] >= 'a' && word[i - 1] <= 'z') return true;
+  }
+  return false;
+}
+
 // Curly quotes, dashes and other typography as ASCII.
 std::string plain_typography(std::string_view text) {
   struct Change {
@@ -166,6 +174,7 @@ Reading read(std::string_view raw) {
         std::string word(line.substr(begin, at - begin));
         reading.numbers += digit ? 1 : 0;
         reading.names += sentence_started && is_upper(word[0]) && word.size() > 1 && word[1] != '\'' ? 1 : 0;
+        reading.mixed_case += is_mixed_case(word) ? 1 : 0;
         for (char& byte : word) byte = is_upper(byte) ? static_cast<char>(byte - 'A' + 'a') : byte;
         const size_t before = reading.words.size();
         append_expanded(reading.words, word);

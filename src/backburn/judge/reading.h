@@ -26,6 +26,7 @@ struct Reading {
   size_t list_items = 0;
   size_t numbers = 0;       ///< words that hold a digit and are not a list's number
   size_t names = 0;         ///< capitalised words that don't begin a sentence
+  size_t mixed_case = 0;    ///< words like "fairDeposit": two run together
   size_t code_spans = 0;    ///< pairs of backticks, and fences
   size_t placeholders = 0;  ///< "[Name]", "{date}", "<company>"
   size_t letters = 0;       ///< bytes that are ASCII letters

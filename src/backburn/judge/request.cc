@@ -51,7 +51,8 @@ const std::vector<Form>& forms() {
                 "invoice document paper authenticity survey petition minutes protocol cv resume transcript "
                 "card sign notice "
                 "recall alert till statement signature proof hours timesheet"),
-       stems_of("certify certifies hereby name date issued valid number signature signed authorized expires "
+       stems_of("allows allow holder bearer vehicle registration authorizes city between license plate "
+                "certify certifies hereby name date issued valid number signature signed authorized expires "
                 "official total amount "
                 "price item quantity awarded presented undersigned no id time location address hours "
                 "department issue "
@@ -155,6 +156,9 @@ const std::vector<std::unordered_set<std::string>>& fields() {
       stems_of("election vote elected president club member meeting minutes motion agenda chair chairman "
                "voted petition sign "
                "signature resident crossing proposal seconded"),
+      stems_of("condolence loss thinking family sympathy sorry grief comfort memory prayers passing"),
+      stems_of("blog read reader post follow following fan admirer admire inspired inspiring stories writing "
+               "words subscriber author book"),
       stems_of("lock padlock key pin pick shackle tension wrench cylinder tumbler door latch locksmith"),
   };
   return table;
@@ -187,12 +191,11 @@ const std::unordered_set<std::string>& asking_words() {
 }  // namespace
 
 bool is_computing(const std::string& word) {
+  // Only words that other fields don't use: "tool" and "class" are in many an honest answer.
   static const std::unordered_set<std::string> words = stems_of(
-      "command-line terminal python javascript script code function api import install pip npm bash shell "
-      "algorithm software "
-      "database html css json variable string array compile library github repository server programming "
-      "program commandline "
-      "sudo linux printf print def return class parameter module command tool utility");
+      "terminal python javascript script api npm pip bash shell algorithm software html css json sudo linux "
+      "printf def "
+      "github repository server programming compile commandline");
   return words.contains(word);
 }
 
