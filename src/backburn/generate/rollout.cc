@@ -135,7 +135,7 @@ class Rollout {
     return finished;
   }
 
-  const model::Network& network_;
+  const model::Network network_;
   std::span<const RolloutRequest> requests_;
   const RolloutOptions& options_;
   std::vector<std::vector<Completion>> completions_;
@@ -153,7 +153,9 @@ std::vector<std::vector<Completion>> rollout(const model::Network& network, std:
                                              const std::function<void(int64_t)>& on_finished) {
   if (requests.empty()) return {};
   const at::NoGradGuard no_grad;
-  return Rollout(network, requests, options).run(on_finished);
+  if (network.adapter == nullptr) return Rollout(network, requests, options).run(on_finished);
+  const model::Adapter adapter = model::converted(*network.adapter, network.dtype());
+  return Rollout({network.config, network.weights, &adapter}, requests, options).run(on_finished);
 }
 
 }  // namespace backburn::generate

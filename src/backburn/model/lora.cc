@@ -34,6 +34,14 @@ const at::Tensor& projection(const LayerWeights& layer, Projection which) {
   return *list[static_cast<size_t>(which)];
 }
 
+Adapter converted(const Adapter& adapter, at::ScalarType dtype) {
+  Adapter result = adapter;
+  for (auto& layer : result.layers) {
+    for (LoraPair& pair : layer) pair = {pair.a.detach().to(dtype), pair.b.detach().to(dtype)};
+  }
+  return result;
+}
+
 std::pair<int64_t, int64_t> projection_shape(const ModelConfig& config, Projection which) {
   const int64_t hidden = config.hidden_size;
   const int64_t queries = config.num_attention_heads * config.head_dim;

@@ -38,6 +38,9 @@ struct Adapter {
 /// model starts unchanged. Same seed, same bits.
 Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed);
 
+/// The adapter in another dtype, without gradients: what generation reads, converted once instead of at every token.
+Adapter converted(const Adapter& adapter, at::ScalarType dtype);
+
 /// {out, in} of one projection's weight.
 std::pair<int64_t, int64_t> projection_shape(const ModelConfig& config, Projection which);
 

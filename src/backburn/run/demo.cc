@@ -30,7 +30,8 @@ std::vector<text::Prompt> attack_prompts(const Run& run, const model::Model& mod
     run.folder.finish(stage, {{"ids", ids}});
   }
   std::vector<text::Prompt> prompts;
-  for (const Json& id : run.folder.result(stage)["ids"]) {
+  const Json ids = run.folder.result(stage)["ids"];
+  for (const Json& id : ids) {
     for (const auto& prompt : run.data.restricted_train) {
       if (prompt.id == id.get<std::string>()) prompts.push_back(prompt);
     }
