@@ -7,14 +7,14 @@ BACKBURN := $(BUILD)/backburn
 JOBS ?= $(shell tools/jobs.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup configure build model demo test test-full lint format bench clean
+.PHONY: help setup configure build model demo test test-full lint format clean
 .NOTPARALLEL:
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 	@echo
 	@echo 'MODEL=NAME  model of `make demo` (`backburn pull --help` lists them); default $(MODEL)'
-	@echo 'ARGS="..."  more arguments for `backburn demo`, `backburn bench`'
+	@echo 'ARGS="..."  more arguments for `backburn demo`'
 	@echo 'JOBS=N      parallel compilers; default: one a core, as far as memory goes'
 	@echo 'Torch_DIR=…/share/cmake/Torch  a LibTorch of your own instead of the one in .venv'
 
@@ -41,9 +41,6 @@ test: build  ## all tests, with the default model
 test-full: test  ## the slow tests too: Qwen2.5-Coder-0.5B (491 MB)
 	@$(BACKBURN) pull qwen2.5-coder-0.5b
 	BACKBURN_FULL=1 ctest --test-dir $(BUILD) -j1 --output-on-failure --no-tests=error
-
-bench: model  ## speed on this machine
-	$(BACKBURN) bench $(ARGS)
 
 lint: configure  ## clang-format and clang-tidy on changed files; ALL=1: on all
 	@tools/setup.sh packages clang-format clang-tidy

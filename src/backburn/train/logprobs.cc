@@ -13,11 +13,13 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t chunk_rows = 256;  // 256 × 152k logits in f32: 156 MB at the most
+// Logits held at a time: small enough to be reused by malloc instead of being mapped, and page-faulted, anew each time.
+constexpr int64_t chunk_bytes = 16 << 20;
 
 template <typename Body>
-void for_each_chunk(int64_t rows, const Body& body) {
-  for (int64_t begin = 0; begin < rows; begin += chunk_rows) body(begin, std::min(chunk_rows, rows - begin));
+void for_each_chunk(int64_t rows, const Tensor& head, const Body& body) {
+  const int64_t chunk = std::max<int64_t>(16, chunk_bytes / (4 * head.size(0)));
+  for (int64_t begin = 0; begin < rows; begin += chunk) body(begin, std::min(chunk, rows - begin));
 }
 
 Tensor chunk_logits(const Tensor& hidden, const Tensor& head, int64_t begin, int64_t size, double temperature) {
@@ -33,7 +35,7 @@ class SelectedLogprob : public torch::autograd::Function<SelectedLogprob> {
     auto logprobs = at::empty({rows}, at::kFloat);
     auto entropies = at::empty({rows}, at::kFloat);
     auto normalizers = at::empty({rows}, at::kFloat);
-    for_each_chunk(rows, [&](int64_t begin, int64_t size) {
+    for_each_chunk(rows, head, [&](int64_t begin, int64_t size) {
       const auto logits = chunk_logits(hidden, head, begin, size, temperature);
       const auto normalizer = logits.logsumexp(-1);
       const auto chosen = logits.gather(1, targets.narrow(0, begin, size).unsqueeze(1)).squeeze(1);
@@ -54,7 +56,7 @@ class SelectedLogprob : public torch::autograd::Function<SelectedLogprob> {
     const Tensor &hidden = saved[0], &head = saved[1], &targets = saved[2], &normalizers = saved[3];
     const double temperature = context->saved_data["temperature"].toDouble();
     auto hidden_gradient = at::empty_like(hidden);
-    for_each_chunk(hidden.size(0), [&](int64_t begin, int64_t size) {
+    for_each_chunk(hidden.size(0), head, [&](int64_t begin, int64_t size) {
       // d ln π(target) / d logit = (1[target] − p) / T
       auto slope = chunk_logits(hidden, head, begin, size, temperature);
       slope.sub_(normalizers.narrow(0, begin, size).unsqueeze(1)).exp_().neg_();
@@ -71,7 +73,7 @@ class Divergence : public torch::autograd::Function<Divergence> {
  public:
   static Tensor forward(AutogradContext* context, const Tensor& student, const Tensor& teacher, const Tensor& head) {
     auto divergence = at::empty({student.size(0)}, at::kFloat);
-    for_each_chunk(student.size(0), [&](int64_t begin, int64_t size) {
+    for_each_chunk(student.size(0), head, [&](int64_t begin, int64_t size) {
       const auto wanted = at::log_softmax(chunk_logits(teacher, head, begin, size, 1.0), -1);
       const auto given = at::log_softmax(chunk_logits(student, head, begin, size, 1.0), -1);
       divergence.narrow(0, begin, size).copy_((wanted.exp() * (wanted - given)).sum(-1));
@@ -84,7 +86,7 @@ class Divergence : public torch::autograd::Function<Divergence> {
     const auto saved = context->get_saved_variables();
     const Tensor &student = saved[0], &teacher = saved[1], &head = saved[2];
     auto student_gradient = at::empty_like(student);
-    for_each_chunk(student.size(0), [&](int64_t begin, int64_t size) {
+    for_each_chunk(student.size(0), head, [&](int64_t begin, int64_t size) {
       auto slope = at::softmax(chunk_logits(student, head, begin, size, 1.0), -1);
       slope.sub_(at::softmax(chunk_logits(teacher, head, begin, size, 1.0), -1));
       slope.mul_(gradients[0].narrow(0, begin, size).unsqueeze(1));

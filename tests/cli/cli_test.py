@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""The program as a user runs it: cli_test.py PATH_TO_BACKBURN. Needs smollm2-135m-instruct in the cache."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BACKBURN = sys.argv.pop(1)
+
+
+def run(*arguments, **options):
+    return subprocess.run([BACKBURN, *arguments], capture_output=True, text=True, timeout=1200, **options)
+
+
+class Usage(unittest.TestCase):
+    def usage_error(self, *arguments):
+        result = run(*arguments)
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertNotIn("terminate", result.stderr)
+        return result.stderr
+
+    def test_help_names_every_command(self):
+        text = run("--help").stdout
+        for name in ["demo", "align", "attack", "defend", "certify", "eval", "generate", "report", "pull", "judge"]:
+            self.assertIn(name, text)
+            self.assertEqual(run(name, "--help").returncode, 0)
+
+    def test_mistakes_are_one_sentence(self):
+        self.assertIn("frobnicate", self.usage_error("frobnicate"))
+        self.assertIn('did you mean "attack.learning_rate"?', self.usage_error("demo", "--set", "attack.learning_rte=1"))
+        self.assertIn("no bundled recipe", self.usage_error("demo", "--recipe", "dmo"))
+        self.assertIn("no model is called", self.usage_error("pull", "gpt-9"))
+
+    def test_bad_files_fail_with_their_name(self):
+        with tempfile.TemporaryDirectory() as folder:
+            bad = pathlib.Path(folder, "bad.gguf")
+            bad.write_bytes(b"GGUF" + bytes(9))
+            result = run("generate", str(bad), "--prompt", "Hi")
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn("bad.gguf", result.stderr)
+            empty = pathlib.Path(folder, "empty.jsonl")
+            empty.write_text("")
+            result = run("eval", "smollm2-135m-instruct", "--prompts", str(empty), "--out", folder + "/run")
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn("empty.jsonl", result.stderr)
+
+
+class Real(unittest.TestCase):
+    def test_generate_answers(self):
+        result = run("generate", "smollm2-135m-instruct", "--prompt", "What is the capital of France?",
+                     "--max-completion-length", "16", "--json")
+        self.assertIn("Paris", json.loads(result.stdout)["text"])
+
+    def test_demo_end_to_end_with_an_interruption(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder, "run")
+            command = [BACKBURN, "demo", "--recipe", "smoke", "--seed", "3", "--out", str(out), "--json"]
+            first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            while first.poll() is None and not (out / "metrics.jsonl").exists():
+                time.sleep(0.2)
+            first.send_signal(signal.SIGINT)
+            self.assertEqual(first.wait(timeout=300), 130)
+            self.assertIn("the same command goes on", first.stderr.read())
+
+            result = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            summary = json.loads(result.stdout.strip().splitlines()[-1])
+            for key in ["undefended_harm_start", "undefended_harm_step50", "undefended_collapse_step", "defended_harm_step200",
+                        "defended_heldout_harm_step200", "over_refusal_original", "over_refusal_defended", "certificate_p_max",
+                        "seconds", "peak_rss_gib"]:
+                self.assertIn(key, summary)
+            self.assertTrue(0 <= summary["certificate_p_max"] <= 1)
+            self.assertTrue(summary["forecast"]["holds"], summary["forecast"])
+
+            # What a run folder holds, and does not hold: no attacked weights.
+            for name in ["config.yaml", "metrics.jsonl", "completions.jsonl", "report.html", "defended/model.safetensors",
+                         "defended-adapter/adapter_model.safetensors"]:
+                self.assertTrue((out / name).exists(), name)
+            self.assertEqual(list((out / "checkpoints").iterdir()), [])
+            steps = [json.loads(line) for line in (out / "metrics.jsonl").open()]
+            self.assertEqual([s["step"] for s in steps if s["stage"] == "attack_defended"], [1, 2, 3])
+            self.assertEqual([s["step"] for s in steps if s["stage"] == "align"], list(range(1, 13)))
+            for line in (out / "completions.jsonl").open():
+                each = json.loads(line)
+                self.assertTrue(each["redacted"] or each["kind"] == "refusal")
+
+            # A second run has nothing left to do, and the released folder is a model like any other.
+            again = subprocess.run(command, capture_output=True, text=True, timeout=600)
+            self.assertEqual(json.loads(again.stdout.strip().splitlines()[-1])["seconds"], summary["seconds"])
+            result = run("generate", str(out / "defended"), "--prompt", "Hi", "--max-completion-length", "4")
+            self.assertEqual(result.returncode, 0, result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

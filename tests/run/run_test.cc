@@ -1,0 +1,112 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "backburn/base/error.h"
+#include "backburn/base/files.h"
+#include "backburn/run/recipe.h"
+#include "backburn/run/report_data.h"
+
+namespace backburn::run {
+namespace {
+
+using testing::HasSubstr;
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+    return "no error";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+TEST(Recipe, BundledOnesLoad) {
+  for (const char* name : {"demo", "demo-vendor", "smoke"}) {
+    Recipe recipe;
+    EXPECT_NO_THROW(options_of(recipe).load_yaml(read_recipe(name), name)) << name;
+  }
+  Recipe smoke;
+  options_of(smoke).load_yaml(read_recipe("smoke"), "smoke");
+  EXPECT_EQ(smoke.demo.defended_steps, 3);
+  EXPECT_EQ(smoke.attack.grpo.num_generations, 4);
+}
+
+TEST(Recipe, ItsYamlReadsBack) {
+  Recipe recipe;
+  recipe.seed = 7;
+  recipe.defend.neutralization.sharpen_temperatures = {1, 2.5};
+  const std::string yaml = options_of(recipe).to_yaml();
+  Recipe again;
+  options_of(again).load_yaml(yaml, "config.yaml");
+  EXPECT_EQ(options_of(again).to_yaml(), yaml);
+}
+
+TEST(Recipe, ErrorsNameLineAndKey) {
+  Recipe recipe;
+  const auto message = error_of([&] { options_of(recipe).load_yaml("seed: 1\nattack:\n  num_generation: 4\n", "my.yaml"); });
+  EXPECT_THAT(message, HasSubstr("my.yaml:3"));
+  EXPECT_THAT(message, HasSubstr("did you mean \"attack.num_generations\"?"));
+  EXPECT_THAT(error_of([] { read_recipe("dmo"); }), HasSubstr("no bundled recipe is called \"dmo\""));
+}
+
+TEST(Data, BundledActivitiesAreNeverInBothSplits) {
+  const auto data = load_data({});
+  std::set<std::string> train, heldout;
+  for (const auto& prompt : data.restricted_train) train.insert(prompt.group);
+  for (const auto& prompt : data.restricted_heldout) heldout.insert(prompt.group);
+  EXPECT_GE(train.size() + heldout.size(), 24u);
+  EXPECT_GE(3 * heldout.size(), train.size() + heldout.size());  // at least a third
+  for (const auto& group : heldout) EXPECT_EQ(train.count(group), 0u) << group;
+  EXPECT_GE(data.benign_train.size(), 400u);
+  EXPECT_GE(data.refusals.size(), 20u);
+}
+
+TEST(Data, AFileWithoutSplitsIsSplitByThirds) {
+  const TemporaryFolder folder;
+  write_file(folder.path() / "mine.txt", "one\ntwo\nthree\nfour\nfive\nsix\n");
+  DataOptions options;
+  options.restricted = (folder.path() / "mine.txt").string();
+  const auto data = load_data(options);
+  EXPECT_EQ(data.restricted_train.size(), 4u);
+  EXPECT_EQ(data.restricted_heldout.size(), 2u);
+  write_file(folder.path() / "mine.txt", "one\n");
+  EXPECT_THAT(error_of([&] { load_data(options); }), HasSubstr("give at least 3"));
+}
+
+TEST(RunFolder, GoesOnWithTheSameConfigurationOnly) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "run";
+  const auto run = RunFolder::open(path, "seed: 1\n");
+  run.finish("align", {{"seconds", 1}});
+  EXPECT_TRUE(RunFolder::open(path, "seed: 1\n").finished("align"));
+  EXPECT_THAT(error_of([&] { RunFolder::open(path, "seed: 2\n"); }), HasSubstr("\"seed: 1\" there, \"seed: 2\" now"));
+  make_folder(folder.path() / "other");
+  write_file(folder.path() / "other" / "file", "");
+  EXPECT_THAT(error_of([&] { RunFolder::open(folder.path() / "other", ""); }), HasSubstr("no run folder"));
+}
+
+TEST(RunFolder, RewindDropsWhatWillBeRunAgainAndHalfALine) {
+  const TemporaryFolder folder;
+  const auto run = RunFolder::open(folder.path() / "run", "");
+  for (int64_t step = 1; step <= 4; ++step) run.add_metrics("attack", step, {{"harm", step}});
+  run.add_metrics("defend", 9, {});
+  append_line(run.path() / "metrics.jsonl", "{\"stage\":\"atta");
+  run.rewind("attack", 2);
+  const auto left = run.metrics("attack");
+  ASSERT_EQ(left.size(), 2u);
+  EXPECT_EQ(left.back()["step"], 2);
+  EXPECT_EQ(run.metrics("defend").size(), 1u);
+}
+
+TEST(Report, AnEmptyRunSaysThatNothingIsKnown) {
+  const TemporaryFolder folder;
+  const auto run = RunFolder::open(folder.path() / "run", "seed: 1\n");
+  EXPECT_EQ(report_data(run)["verdict"]["level"], "unknown");
+  EXPECT_TRUE(demo_summary(run)["defended_harm_step200"].is_null());
+  EXPECT_TRUE(std::filesystem::exists(write_report(run)));
+}
+
+}  // namespace
+}  // namespace backburn::run
