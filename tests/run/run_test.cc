@@ -91,7 +91,7 @@ TEST(RunFolder, RewindDropsWhatWillBeRunAgainAndHalfALine) {
   const TemporaryFolder folder;
   const auto run = RunFolder::open(folder.path() / "run", "");
   for (int64_t step = 1; step <= 4; ++step) run.add_metrics("attack", step, {{"harm", step}});
-  run.add_metrics("defend", 9, {});
+  run.add_metrics("defend", 9, Json::object());
   append_line(run.path() / "metrics.jsonl", "{\"stage\":\"atta");
   run.rewind("attack", 2);
   const auto left = run.metrics("attack");
