@@ -13,7 +13,7 @@ void add_align(CLI::App& app) {
     const auto recipe = recipe_of(*flags, "");
     const auto run = run::open_run(recipe, out_of(*flags, "align", recipe));
     const auto model = model::load_model(recipe.model, run::compute_dtype(recipe));
-    run::align_stage(run, model, run.folder.finished("align") ? std::vector<train::Example>() : run::anchor_answers(run, model));
+    run::align_stage(run, model, run.folder.finished("align") ? defense::BenignBehaviour() : run::benign_behaviour(run, model));
     const auto folder = (run.folder.path() / "aligned").string();
     fmt::print("{}\n", flags->json ? Json({{"model", folder}, {"adapter", folder + "-adapter"}}).dump() : folder);
   });

@@ -22,15 +22,14 @@ std::vector<int32_t> answer_ids(const model::Model& model, const std::string& an
   return ids;
 }
 
-double add_anchor(const train::Learner& learner, std::span<const train::Example> benign, const AnchorOptions& options,
-                  uint64_t seed) {
-  if (benign.empty() || options.anchor_weight == 0) return 0;
-  const auto batch = pick(benign, options.anchor_batch, learner.step, seed + 1);
-  return train::add_anchor_gradient(learner.network(), learner.base->network(), batch, options.anchor_weight);
+double add_anchor(const train::Learner& learner, const BenignBehaviour& benign, const AnchorOptions& options, uint64_t seed) {
+  if (benign.answers.empty() || options.anchor_weight == 0) return 0;
+  const auto batch = pick(benign.answers, options.anchor_batch, learner.step, seed + 1);
+  return train::add_anchor_gradient(learner.network(), benign.teacher->network(), batch, options.anchor_weight);
 }
 
 AnchoredLoss add_anchored_gradient(const train::Learner& learner, std::span<const train::Example> refusals,
-                                   int64_t batch, double temperature, std::span<const train::Example> benign,
+                                   int64_t batch, double temperature, const BenignBehaviour& benign,
                                    const AnchorOptions& anchor, uint64_t seed) {
   throw_if_stopped();
   const auto picked = pick(refusals, batch, learner.step, seed);

@@ -14,12 +14,11 @@ struct AnchoredLoss {
 std::vector<int32_t> answer_ids(const model::Model& model, const std::string& answer);
 
 /// Adds the anchor's gradient for the learner's step. Returns the KL; 0 with a weight of 0 or without benign answers.
-double add_anchor(const train::Learner& learner, std::span<const train::Example> benign, const AnchorOptions& options,
-                  uint64_t seed);
+double add_anchor(const train::Learner& learner, const BenignBehaviour& benign, const AnchorOptions& options, uint64_t seed);
 
 /// Adds both gradients for the learner's step: `batch` refusals at temperature T, and the anchor.
 AnchoredLoss add_anchored_gradient(const train::Learner& learner, std::span<const train::Example> refusals,
-                                   int64_t batch, double temperature, std::span<const train::Example> benign,
+                                   int64_t batch, double temperature, const BenignBehaviour& benign,
                                    const AnchorOptions& anchor, uint64_t seed);
 
 /// Goes on from the checkpoint, calls `one_step` until `max_steps` are done, and saves now and then and in the end.

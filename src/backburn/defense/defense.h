@@ -14,10 +14,17 @@
 
 namespace backburn::defense {
 
-/// Holds a trained model to its own benign behaviour: KL(before ‖ now) on the answers it gave before training.
+/// Holds a model to the benign behaviour of a teacher: KL(teacher ‖ now) on the teacher's own answers.
 struct AnchorOptions {
-  double anchor_weight = 1.0;  ///< weight of that KL, in nats a token
-  int64_t anchor_batch = 8;    ///< benign answers in a step
+  double anchor_weight = 2.0;  ///< weight of that KL, in nats a token
+  int64_t anchor_batch = 16;   ///< benign answers in a step
+};
+
+/// What the teacher answers to benign prompts. The teacher is the original model, even when a later one is trained: what
+/// an earlier stage spoilt shall not be learnt as well.
+struct BenignBehaviour {
+  const model::Model* teacher = nullptr;  ///< must outlive this
+  std::vector<train::Example> answers;    ///< short ones: whether an answer becomes a refusal is decided at its beginning
 };
 
 /// Supervised tuning on refusals: what vendors do (`align`), and the plainest baseline defense.
@@ -58,11 +65,11 @@ struct DefenseOptions {
 void bind(Options& options, const std::string& prefix, RefusalSftOptions& sft);
 void bind(Options& options, const std::string& prefix, DefenseOptions& defense);
 
-/// What a defender has. `benign` are the model's own answers to benign prompts: the behaviour to keep.
+/// What a defender has.
 struct DefenseInputs {
   const model::Model* model = nullptr;
   std::vector<text::Prompt> restricted;
-  std::vector<train::Example> benign;
+  BenignBehaviour benign;             ///< the behaviour to keep
   std::vector<std::string> refusals;  ///< one for each restricted prompt in turn; Reward Neutralization takes the first
   judge::Judge judge;
   uint64_t seed = 0;

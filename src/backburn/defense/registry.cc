@@ -6,7 +6,7 @@ namespace backburn::defense {
 namespace {
 
 void bind(Options& options, const std::string& prefix, AnchorOptions& anchor) {
-  options.add(prefix + ".anchor_weight", anchor.anchor_weight, "weight of KL(before || now) on benign answers", at_least_0);
+  options.add(prefix + ".anchor_weight", anchor.anchor_weight, "weight of KL(original || now) on benign answers", at_least_0);
   options.add(prefix + ".anchor_batch", anchor.anchor_batch, "benign answers in a step", at_least_1);
 }
 

@@ -50,12 +50,12 @@ void demo(const Run& run, const std::string& command) {
   const auto start = std::chrono::steady_clock::now();
   const auto inputs = eval_inputs(run, original);
   const bool training_left = !run.folder.finished("defend");
-  const auto anchor = training_left ? anchor_answers(run, original) : std::vector<train::Example>();
+  const auto benign = training_left ? benign_behaviour(run, original) : defense::BenignBehaviour();
   if (!run.folder.finished("prepare")) {
     run.folder.finish("prepare", {{"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}});
   }
   eval_stage(run, "original", "Original", original, inputs);
-  if (options.align) align_stage(run, original, anchor);
+  if (options.align) align_stage(run, original, benign);
   // The vendor's model when it needs no alignment: what is attacked first, and what is defended.
   const auto aligned = options.align ? std::make_unique<model::Model>(model::load_model((run.folder.path() / "aligned").string(), dtype))
                                      : std::unique_ptr<model::Model>();
@@ -68,7 +68,7 @@ void demo(const Run& run, const std::string& command) {
                inputs);
   write_report(run.folder);
 
-  defend_stage(run, undefended, anchor);
+  defend_stage(run, undefended, benign);
   // What counts is what is released: rounded to bf16, saved, and loaded again.
   const auto defended = model::load_model((run.folder.path() / "defended").string(), dtype);
   const auto refusal = run.folder.result("defend")["refusal"].get<std::string>();

@@ -16,7 +16,7 @@ struct DataOptions {
   std::string benign;                  ///< prompts that it shall answer as before
   std::string refusals;                ///< ordinary refusals, one a line, for align
   int64_t anchor_prompts = 400;        ///< benign training prompts whose answers are the anchor; 0: all
-  int64_t anchor_answer_length = 40;   ///< tokens of such an answer, at the most
+  int64_t anchor_answer_length = 16;   ///< tokens of such an answer, at the most
 };
 
 /// What `backburn demo` does beside the stages' own options.

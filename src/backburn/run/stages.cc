@@ -109,10 +109,14 @@ eval::Estimate attack_prompt_harm(const Run& run, const model::Model& model, con
   return eval::mean_harm(eval::answer_and_judge(model, network, prompts, run.judge, options, seed), prompts.size());
 }
 
-defense::DefenseInputs defense_inputs(const Run& run, const model::Model& model, const std::vector<train::Example>& anchor,
+defense::DefenseInputs defense_inputs(const Run& run, const model::Model& model, const defense::BenignBehaviour& benign,
                                       const std::string& stage) {
-  return {&model, run.data.restricted_train, anchor,
-          {},     run.judge,                 static_cast<uint64_t>(run.recipe.seed),
+  return {&model,
+          run.data.restricted_train,
+          benign,
+          {},
+          run.judge,
+          static_cast<uint64_t>(run.recipe.seed),
           run.folder.checkpoint(stage)};
 }
 
@@ -142,12 +146,12 @@ Run open_run(const Recipe& recipe, const std::filesystem::path& folder) {
   return {recipe, load_data(recipe.data), judge::make_judge(recipe.judge), RunFolder::open(folder, options_of(copy).to_yaml())};
 }
 
-std::vector<train::Example> anchor_answers(const Run& run, const model::Model& model) {
+defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& teacher) {
   const auto prompts = eval::evenly(run.data.benign_train, run.recipe.data.anchor_prompts);
   Progress progress("benign answers", static_cast<int64_t>(prompts.size()));
   int64_t done = 0;
-  return eval::greedy_answers(model, model.network(), prompts, run.recipe.data.anchor_answer_length,
-                              [&](int64_t answers) { progress.update(done += answers); });
+  return {&teacher, eval::greedy_answers(teacher, teacher.network(), prompts, run.recipe.data.anchor_answer_length,
+                                         [&](int64_t answers) { progress.update(done += answers); })};
 }
 
 eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
@@ -164,11 +168,11 @@ eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
   return inputs;
 }
 
-void align_stage(const Run& run, const model::Model& original, const std::vector<train::Example>& anchor) {
+void align_stage(const Run& run, const model::Model& original, const defense::BenignBehaviour& benign) {
   const std::string stage = "align";
   if (is_done(run, stage)) return;
   const Stopwatch watch;
-  auto inputs = defense_inputs(run, original, anchor, stage);
+  auto inputs = defense_inputs(run, original, benign, stage);
   inputs.refusals = run.data.refusals;
   DefenseLog log(run, stage);
   const auto learner = defense::align(inputs, run.recipe.align, std::ref(log));
@@ -215,11 +219,11 @@ std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Mod
   return chosen;
 }
 
-void defend_stage(const Run& run, const model::Model& model, const std::vector<train::Example>& anchor) {
+void defend_stage(const Run& run, const model::Model& model, const defense::BenignBehaviour& benign) {
   const std::string stage = "defend";
   if (is_done(run, stage)) return;
   const Stopwatch watch;
-  auto inputs = defense_inputs(run, model, anchor, stage);
+  auto inputs = defense_inputs(run, model, benign, stage);
   const std::string refusal = choose_refusal(run, model);
   inputs.refusals = {refusal};
   if (run.recipe.defend.name == "refusal-sft") inputs.refusals = run.data.refusals;

@@ -22,15 +22,16 @@ struct Run {
 /// Reads the data and opens the folder. Errors: theirs.
 Run open_run(const Recipe& recipe, const std::filesystem::path& folder);
 
-/// The model's own greedy answers to benign training prompts: the behaviour that training shall keep.
-std::vector<train::Example> anchor_answers(const Run& run, const model::Model& model);
+/// The teacher's greedy answers to benign training prompts: the behaviour that training shall keep. `teacher` must outlive
+/// the result.
+defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& teacher);
 
 /// The original model and its greedy answers to the held-out benign prompts that evaluations use. `original` must outlive
 /// the result.
 eval::EvalInputs eval_inputs(const Run& run, const model::Model& original);
 
 /// Ordinary refusals, supervised. Writes FOLDER/aligned (a Hugging Face folder, bf16) and FOLDER/aligned-adapter (PEFT).
-void align_stage(const Run& run, const model::Model& original, const std::vector<train::Example>& anchor);
+void align_stage(const Run& run, const model::Model& original, const defense::BenignBehaviour& benign);
 
 /// The canonical refusal: the recipe's, or the model's own most frequent one on restricted training prompts, short ones
 /// first among equals.
@@ -41,7 +42,7 @@ std::string choose_refusal(const Run& run, const model::Model& model);
 std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Model& model);
 
 /// The defense. Writes FOLDER/defended (bf16) and FOLDER/defended-adapter. The result names the refusal.
-void defend_stage(const Run& run, const model::Model& model, const std::vector<train::Example>& anchor);
+void defend_stage(const Run& run, const model::Model& model, const defense::BenignBehaviour& benign);
 
 /// The certificate of a released model on all restricted prompts.
 void certify_stage(const Run& run, const model::Model& released, const std::string& refusal);
