@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 
@@ -30,6 +31,14 @@ int main(int argc, char** argv) {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   try {
+    // CLI11 would only say that a command is missing.
+    std::vector<std::string> names;
+    for (const auto* command : app.get_subcommands({})) names.push_back(command->get_name());
+    if (argc > 1 && argv[1][0] != '-' && std::find(names.begin(), names.end(), argv[1]) == names.end()) {
+      const std::string hint = nearest(argv[1], names);
+      fail_usage("no command is called \"{}\"{}; `backburn --help` lists them", argv[1],
+                 hint.empty() ? "" : fmt::format(", did you mean \"{}\"?", hint));
+    }
     app.parse(argc, argv);
     return 0;
   } catch (const CLI::ParseError& error) {

@@ -31,7 +31,7 @@ class Usage(unittest.TestCase):
             self.assertEqual(run(name, "--help").returncode, 0)
 
     def test_mistakes_are_one_sentence(self):
-        self.assertIn("frobnicate", self.usage_error("frobnicate"))
+        self.assertIn('did you mean "demo"?', self.usage_error("dmo"))
         self.assertIn('did you mean "attack.learning_rate"?', self.usage_error("demo", "--set", "attack.learning_rte=1"))
         self.assertIn("no bundled recipe", self.usage_error("demo", "--recipe", "dmo"))
         self.assertIn("no model is called", self.usage_error("pull", "gpt-9"))
@@ -65,7 +65,7 @@ class Real(unittest.TestCase):
                 time.sleep(0.2)
             first.send_signal(signal.SIGINT)
             self.assertEqual(first.wait(timeout=300), 130)
-            self.assertIn("the same command goes on", first.stderr.read())
+            self.assertIn("the same command goes on", first.communicate()[1])
 
             result = subprocess.run(command, capture_output=True, text=True, timeout=1800)
             self.assertEqual(result.returncode, 0, result.stderr)
@@ -82,10 +82,10 @@ class Real(unittest.TestCase):
                          "defended-adapter/adapter_model.safetensors"]:
                 self.assertTrue((out / name).exists(), name)
             self.assertEqual(list((out / "checkpoints").iterdir()), [])
-            steps = [json.loads(line) for line in (out / "metrics.jsonl").open()]
+            steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
             self.assertEqual([s["step"] for s in steps if s["stage"] == "attack_defended"], [1, 2, 3])
             self.assertEqual([s["step"] for s in steps if s["stage"] == "align"], list(range(1, 13)))
-            for line in (out / "completions.jsonl").open():
+            for line in (out / "completions.jsonl").read_text().splitlines():
                 each = json.loads(line)
                 self.assertTrue(each["redacted"] or each["kind"] == "refusal")
 
