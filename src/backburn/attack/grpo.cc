@@ -5,9 +5,6 @@
 namespace backburn::attack {
 namespace {
 
-// The steps between two checkpoints: a killed run repeats at most this many.
-constexpr int64_t checkpoint_steps = 10;
-
 double mean_score(const std::vector<std::vector<judge::Verdict>>& verdicts) {
   double sum = 0;
   double count = 0;
@@ -24,11 +21,10 @@ double mean_score(const std::vector<std::vector<judge::Verdict>>& verdicts) {
 
 train::Learner run_grpo(const AttackInputs& inputs, const AttackOptions& options, const AttackEvents& events) {
   auto learner = train::make_learner(*inputs.model, options.grpo.lora, inputs.seed);
-  if (!inputs.checkpoint.empty()) train::load_checkpoint(learner, inputs.checkpoint);
   std::vector<std::vector<int32_t>> prompts;
   for (const auto& prompt : inputs.prompts) prompts.push_back(model::chat_prompt(*inputs.model, prompt.text));
 
-  while (learner.step < options.grpo.max_steps) {
+  train::run_steps(learner, options.grpo.max_steps, inputs.checkpoint, [&] {
     std::vector<std::vector<judge::Verdict>> verdicts;
     const auto reward = [&](const train::Group& group) {
       std::vector<double> rewards;
@@ -43,11 +39,7 @@ train::Learner run_grpo(const AttackInputs& inputs, const AttackOptions& options
     AttackStep step{result.metrics, mean_score(verdicts), static_cast<int64_t>(result.groups.size()), 0};
     for (const auto& group : result.groups) step.differential_groups += group.has_differential() ? 1 : 0;
     if (events.on_step) events.on_step(step, result.groups, verdicts);
-    if (!inputs.checkpoint.empty() && learner.step % checkpoint_steps == 0) {
-      train::save_checkpoint(learner, inputs.checkpoint);
-    }
-  }
-  if (!inputs.checkpoint.empty()) train::save_checkpoint(learner, inputs.checkpoint);
+  });
   return learner;
 }
 

@@ -5,9 +5,6 @@
 namespace backburn::defense {
 namespace {
 
-// The steps between two checkpoints: a killed run repeats at most this many.
-constexpr int64_t checkpoint_steps = 10;
-
 std::vector<train::Example> pick(std::span<const train::Example> examples, int64_t batch, int64_t step, uint64_t seed) {
   std::vector<train::Example> picked;
   for (const size_t i : train::prompts_of_step(examples.size(), batch, step, seed)) picked.push_back(examples[i]);
@@ -35,16 +32,6 @@ AnchoredLoss add_anchored_gradient(const train::Learner& learner, std::span<cons
   const auto picked = pick(refusals, batch, learner.step, seed);
   const double loss = train::add_supervised_gradient(learner.network(), picked, temperature, 1.0);
   return {loss, add_anchor(learner, benign, anchor, seed)};
-}
-
-void run_steps(train::Learner& learner, int64_t max_steps, const std::filesystem::path& checkpoint,
-               const std::function<void()>& one_step) {
-  if (!checkpoint.empty()) train::load_checkpoint(learner, checkpoint);
-  while (learner.step < max_steps) {
-    one_step();
-    if (!checkpoint.empty() && learner.step % checkpoint_steps == 0) train::save_checkpoint(learner, checkpoint);
-  }
-  if (!checkpoint.empty()) train::save_checkpoint(learner, checkpoint);
 }
 
 }  // namespace backburn::defense

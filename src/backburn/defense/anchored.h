@@ -21,8 +21,4 @@ AnchoredLoss add_anchored_gradient(const train::Learner& learner, std::span<cons
                                    int64_t batch, double temperature, const BenignBehaviour& benign,
                                    const AnchorOptions& anchor, uint64_t seed);
 
-/// Goes on from the checkpoint, calls `one_step` until `max_steps` are done, and saves now and then and in the end.
-void run_steps(train::Learner& learner, int64_t max_steps, const std::filesystem::path& checkpoint,
-               const std::function<void()>& one_step);
-
 }  // namespace backburn::defense

@@ -25,7 +25,7 @@ std::vector<train::Example> refusal_examples(const DefenseInputs& inputs) {
 train::Learner align(const DefenseInputs& inputs, const RefusalSftOptions& options, const DefenseEvents& on_step) {
   auto learner = train::make_learner(*inputs.model, options.lora, inputs.seed);
   const auto examples = refusal_examples(inputs);
-  run_steps(learner, options.max_steps, inputs.checkpoint, [&] {
+  train::run_steps(learner, options.max_steps, inputs.checkpoint, [&] {
     const auto loss = add_anchored_gradient(learner, examples, options.train_batch_size, 1.0, inputs.benign,
                                             options.anchor, inputs.seed);
     const double norm = train::update(learner, options.optimizer, options.max_steps);

@@ -77,7 +77,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
     return rewards;
   };
 
-  run_steps(learner, max_steps, inputs.checkpoint, [&] {
+  train::run_steps(learner, max_steps, inputs.checkpoint, [&] {
     DefenseStep step;
     step.max_steps = max_steps;
     if (learner.step < options.rl_steps) {

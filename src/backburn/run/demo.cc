@@ -4,7 +4,7 @@
 
 #include <chrono>
 
-#include "backburn/base/progress.h"
+#include "backburn/base/stopwatch.h"
 #include "backburn/run/report_data.h"
 
 namespace backburn::run {
@@ -47,12 +47,12 @@ void demo(const Run& run, const std::string& command) {
   const auto original = model::load_model(run.recipe.model, dtype);
   describe(run, original, command);
 
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   const auto inputs = eval_inputs(run, original);
   const bool training_left = !run.folder.finished("defend");
   const auto benign = training_left ? benign_behaviour(run, original) : defense::BenignBehaviour();
   if (!run.folder.finished("prepare")) {
-    run.folder.finish("prepare", {{"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}});
+    run.folder.finish("prepare", {{"seconds", watch.seconds()}});
   }
   eval_stage(run, "original", "Original", original, inputs);
   if (options.align) align_stage(run, original, benign);

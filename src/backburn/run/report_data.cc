@@ -1,11 +1,10 @@
 #include "backburn/run/report_data.h"
 
-#include <fmt/chrono.h>
+#include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
-#include <ctime>
 
 #include "backburn/base/files.h"
 #include "backburn/report/html.h"

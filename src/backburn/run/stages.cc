@@ -1,14 +1,13 @@
 #include "backburn/run/stages.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <set>
 
 #include "backburn/base/error.h"
 #include "backburn/base/progress.h"
+#include "backburn/base/stopwatch.h"
 #include "backburn/defense/refusal_sft.h"
-#include "backburn/generate/rollout.h"
 #include "backburn/judge/redact.h"
 #include "backburn/model/hugging_face.h"
 #include "backburn/model/peft.h"
@@ -22,17 +21,7 @@ constexpr size_t longest_own_refusal = 24;    // tokens; a longer one holds more
 constexpr const char* default_refusal = "I'm sorry, but I can't help with that.";
 constexpr size_t examples_per_evaluation = 6;
 
-class Stopwatch {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-// True when there is nothing left to do for the stage; else says that it begins.
+// True, and says so, when there is nothing left to do for the stage.
 bool is_done(const Run& run, const std::string& stage) {
   if (!run.folder.finished(stage)) return false;
   say(fmt::format("{}: done before, {} has the result", stage, (run.folder.path() / "stages" / (stage + ".json")).string()));

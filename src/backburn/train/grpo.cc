@@ -5,13 +5,12 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <numeric>
 
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
 #include "backburn/base/rng.h"
+#include "backburn/base/stopwatch.h"
 #include "backburn/train/logprobs.h"
 
 namespace backburn::train {
@@ -19,19 +18,6 @@ namespace {
 
 // Tokens in one forward and backward pass; a group is never split.
 constexpr int64_t tokens_per_pass = 2048;
-
-class Stopwatch {
- public:
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    const double seconds = std::chrono::duration<double>(now - start_).count();
-    start_ = now;
-    return seconds;
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 // Whole groups that go through the model together, and their tokens laid end to end in the order of the answers.
 struct Pass {
@@ -114,21 +100,13 @@ void score_groups(std::vector<Group>& groups, const GrpoOptions& options, const 
   }
 }
 
-double deviation(const std::vector<double>& values) {
-  if (values.size() < 2) return 0;
-  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-  double square = 0;
-  for (const double value : values) square += (value - mean) * (value - mean);
-  return std::sqrt(square / static_cast<double>(values.size() - 1));
-}
-
 // What the answers say by themselves, before any update.
 StepMetrics describe(const std::vector<Group>& groups, int64_t max_completion_length) {
   StepMetrics metrics;
   double answers = 0;
   double entropy = 0;
   for (const Group& group : groups) {
-    metrics.reward_std += deviation(group.rewards) / static_cast<double>(groups.size());
+    metrics.reward_std += standard_deviation(group.rewards) / static_cast<double>(groups.size());
     metrics.frac_reward_zero_std += (group.has_differential() ? 0.0 : 1.0) / static_cast<double>(groups.size());
     for (size_t i = 0; i < group.completions.size(); ++i) {
       const auto& completion = group.completions[i];

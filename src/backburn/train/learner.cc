@@ -10,6 +10,9 @@
 namespace backburn::train {
 namespace {
 
+// The steps between two checkpoints: a killed run repeats at most this many.
+constexpr int64_t checkpoint_steps = 10;
+
 // Everything that a step changes, in a fixed order. The tensors share memory with the learner.
 std::vector<model::NamedTensor> state_of(const Learner& learner) {
   std::vector<model::NamedTensor> list;
@@ -63,6 +66,16 @@ bool load_checkpoint(Learner& learner, const std::filesystem::path& path) {
   }
   learner.step = step_of(file);
   return true;
+}
+
+void run_steps(Learner& learner, int64_t max_steps, const std::filesystem::path& checkpoint,
+               const std::function<void()>& one_step) {
+  if (!checkpoint.empty()) load_checkpoint(learner, checkpoint);
+  while (learner.step < max_steps) {
+    one_step();
+    if (!checkpoint.empty() && learner.step % checkpoint_steps == 0) save_checkpoint(learner, checkpoint);
+  }
+  if (!checkpoint.empty()) save_checkpoint(learner, checkpoint);
 }
 
 int64_t checkpoint_step(const std::filesystem::path& path) {

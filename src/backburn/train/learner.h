@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 
 #include "backburn/model/load.h"
 #include "backburn/train/optimizer.h"
@@ -36,6 +37,11 @@ void save_checkpoint(const Learner& learner, const std::filesystem::path& path);
 /// Goes on where save_checkpoint left off, with the same bits. False when there is no such file. Errors: a damaged file,
 /// or one of another model or rank.
 bool load_checkpoint(Learner& learner, const std::filesystem::path& path);
+
+/// Goes on from the checkpoint (an empty path: none), calls `one_step` until `max_steps` are done, and saves now and then
+/// and in the end. `one_step` counts its own step in `learner.step`.
+void run_steps(Learner& learner, int64_t max_steps, const std::filesystem::path& checkpoint,
+               const std::function<void()>& one_step);
 
 /// Steps that a checkpoint holds; 0 when there is no such file.
 int64_t checkpoint_step(const std::filesystem::path& path);

@@ -14,6 +14,13 @@ namespace {
 
 using at::Tensor;
 
+// Sums a per-token tensor over each answer: [answers].
+Tensor sum_by_answer(const Tensor& per_token, const Tensor& answer_of_token, int64_t answers) {
+  return at::zeros({answers}, per_token.scalar_type()).index_add(0, answer_of_token, per_token);
+}
+
+}  // namespace
+
 double standard_deviation(std::span<const double> values) {
   if (values.size() < 2) return 0;
   const double mean = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
@@ -21,13 +28,6 @@ double standard_deviation(std::span<const double> values) {
   for (double value : values) square += (value - mean) * (value - mean);
   return std::sqrt(square / static_cast<double>(values.size() - 1));
 }
-
-// Sums a per-token tensor over each answer: [answers].
-Tensor sum_by_answer(const Tensor& per_token, const Tensor& answer_of_token, int64_t answers) {
-  return at::zeros({answers}, per_token.scalar_type()).index_add(0, answer_of_token, per_token);
-}
-
-}  // namespace
 
 std::vector<double> group_advantages(std::span<const double> rewards, int64_t num_generations,
                                      const std::string& scale_rewards) {

@@ -53,6 +53,9 @@ struct PolicyLoss {
 /// Errors: an unknown loss_type or importance_sampling_level (usage).
 PolicyLoss policy_loss(const PolicyLossOptions& options, const PolicyBatch& batch, const LossNormalizer& normalizer);
 
+/// The unbiased standard deviation; 0 for fewer than two values.
+double standard_deviation(std::span<const double> values);
+
 /// Group-relative advantages, r − mean(group), divided by scale + 1e-4 where scale is the unbiased standard deviation
 /// of the group ("group"), of the whole batch ("batch"), or not divided ("none"). rewards: groups of num_generations.
 std::vector<double> group_advantages(std::span<const double> rewards, int64_t num_generations,
