@@ -6,6 +6,7 @@ find_package(yaml-cpp REQUIRED)
 find_package(OpenSSL REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(GTest REQUIRED)
+find_package(OpenMP REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 
@@ -31,6 +32,7 @@ backburn_library(pcre2 PkgConfig::PCRE2)
 backburn_library(utf8proc PkgConfig::UTF8PROC)
 backburn_library(openssl_crypto OpenSSL::Crypto)
 backburn_library(cli11 CLI11::CLI11)
+backburn_library(openmp OpenMP::OpenMP_CXX)
 backburn_library(gtest GTest::gmock GTest::gtest GTest::gtest_main)
 
 # fmt is used header-only: LibTorch ships its own copy of the headers, and its library is not ours.

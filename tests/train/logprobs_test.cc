@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "backburn/generate/rollout.h"
+#include "backburn/kernels/cpu.h"
+#include "backburn/model/packed.h"
 #include "model/tiny_model.h"
 
 namespace backburn::train {
@@ -22,10 +24,19 @@ double relative_gap(const Tensor& found, const Tensor& expected) {
   return ((found.to(at::kDouble) - expected).norm() / expected.norm()).item<double>();
 }
 
+// Nothing but a head.
+model::Weights head_only(const Tensor& head) {
+  model::Weights weights;
+  weights.embedding = weights.head = head;
+  return weights;
+}
+
 // 600 rows: two whole chunks and a part of one.
 struct Chunked : testing::Test {
   Chunked() { at::manual_seed(4); }
   const Tensor head = at::randn({50, 16});
+  const model::Weights weights_of_head = head_only(head);
+  const model::Network network{nullptr, &weights_of_head, nullptr};
   const Tensor hidden = at::randn({600, 16});
   const Tensor teacher = at::randn({600, 16});
   const Tensor targets = at::randint(50, {600}, at::kLong);
@@ -40,7 +51,7 @@ TEST_F(Chunked, LogprobsAreThoseOfPlainAutograd) {
     (expected * weights).sum().backward();
 
     const auto ours = hidden.clone().requires_grad_(true);
-    const auto found = token_logprobs(ours, head, targets, temperature);
+    const auto found = token_logprobs(network, ours, targets, temperature);
     (found.logprobs * weights).sum().backward();
     EXPECT_LT(relative_gap(found.logprobs, expected), 1e-6);
     EXPECT_LT(relative_gap(found.entropies, -(all.exp() * all).sum(-1)), 1e-5);
@@ -57,11 +68,11 @@ TEST_F(Chunked, DivergenceIsThatOfPlainAutograd) {
   (expected * weights).sum().backward();
 
   const auto ours = hidden.clone().requires_grad_(true);
-  const auto found = token_divergence(ours, teacher, head);
+  const auto found = token_divergence(network, ours, teacher);
   (found * weights).sum().backward();
   EXPECT_LT(relative_gap(found, expected), 1e-5);
   EXPECT_LT(relative_gap(ours.grad(), plain.grad()), 1e-5);
-  EXPECT_LT(token_divergence(teacher, teacher, head).abs().max().item<double>(), 1e-6);
+  EXPECT_LT(token_divergence(network, teacher, teacher).abs().max().item<double>(), 1e-6);
 }
 
 TEST_F(Chunked, GradientsInBf16AreNear) {
@@ -70,10 +81,74 @@ TEST_F(Chunked, GradientsInBf16AreNear) {
   const auto all = at::log_softmax(at::linear(plain, narrow_head.to(at::kDouble)), -1);
   (all.gather(1, targets.unsqueeze(1)).squeeze(1) * weights).sum().backward();
   const auto ours = hidden.to(at::kBFloat16).requires_grad_(true);
-  const auto found = token_logprobs(ours, narrow_head, targets, 1.0).logprobs;
+  const auto narrow_weights = head_only(narrow_head);
+  const auto found = token_logprobs({nullptr, &narrow_weights, nullptr}, ours, targets, 1.0).logprobs;
   EXPECT_EQ(found.scalar_type(), at::kFloat);
   (found * weights).sum().backward();
   EXPECT_LT(relative_gap(ours.grad(), plain.grad()), 0.01);
+}
+
+// What the kernels find for a packed head against what LibTorch's operations find for the same.
+struct PackedHead : testing::Test {
+  PackedHead() {
+    at::manual_seed(7);
+    plain = head_only((at::randn({1000, 64}) / 4).to(at::kBFloat16));
+    packed = plain;
+    model::ModelConfig config;
+    config.vocab_size = 1000;
+    config.hidden_size = 64;
+    config.intermediate_size = config.head_dim = 32;
+    packed.packed = model::PackedWeights::make(config, plain);
+  }
+  void SetUp() override {
+    if (!kernels::available()) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+    ASSERT_TRUE(packed.packed != nullptr);
+  }
+  // `compute`'s values for these hidden states, and their gradient, with either head.
+  template <typename Compute>
+  void compare(const Tensor& states, double tolerance, const Compute& compute) {
+    Tensor values[2], gradients[2];
+    for (const bool with_kernels : {false, true}) {
+      const auto ours = states.clone().requires_grad_(true);
+      values[with_kernels] = compute(model::Network{nullptr, with_kernels ? &packed : &plain, nullptr}, ours);
+      (values[with_kernels] * weights.narrow(0, 0, states.size(0))).sum().backward();
+      gradients[with_kernels] = ours.grad().to(at::kDouble);
+    }
+    EXPECT_EQ(values[1].scalar_type(), at::kFloat);
+    EXPECT_LT(relative_gap(values[1], values[0]), tolerance);
+    EXPECT_LT(relative_gap(gradients[1], gradients[0]), 0.01);
+  }
+  model::Weights plain, packed;
+  const Tensor hidden = at::randn({333, 64}).to(at::kBFloat16);
+  const Tensor teacher = at::randn({333, 64}).to(at::kBFloat16);
+  const Tensor targets = at::randint(1000, {333}, at::kLong);
+  const Tensor weights = at::randn({333});
+};
+
+// A logit's last bit in bf16 may differ, by the order of the sum before it was rounded.
+TEST_F(PackedHead, LogprobsAgreeWithThoseOfThePlainHead) {
+  for (const double temperature : {1.0, 0.7, 2.0}) {
+    compare(hidden, 1e-3, [&](const model::Network& network, const Tensor& states) {
+      return token_logprobs(network, states, targets, temperature).logprobs;
+    });
+  }
+  const at::NoGradGuard no_grad;
+  const auto expected = token_logprobs({nullptr, &plain, nullptr}, hidden, targets, 1.5).entropies;
+  const auto found = token_logprobs({nullptr, &packed, nullptr}, hidden, targets, 1.5).entropies;
+  EXPECT_LT(relative_gap(found, expected), 1e-4);
+}
+
+TEST_F(PackedHead, DivergenceAgreesWithThatOfThePlainHead) {
+  compare(hidden, 1e-3, [&](const model::Network& network, const Tensor& states) {
+    return token_divergence(network, states, teacher);
+  });
+}
+
+TEST_F(PackedHead, StridedRowsAreTakenAsTheyAre) {
+  compare(hidden.narrow(0, 0, 1), 1e-3, [&](const model::Network& network, const Tensor& states) {
+    const auto wide = at::cat({states, states}, 1).narrow(1, 64, 64);
+    return token_logprobs(network, wide, targets.narrow(0, 0, 1), 1.0).logprobs;
+  });
 }
 
 TEST(Predictions, ABranchIsPredictedFromTheEndOfItsPrefix) {
@@ -107,7 +182,7 @@ TEST(Predictions, TheTrainerSeesTheLogprobsThatTheSamplerSaw) {
   const auto tokens = model::pack(trees);
   const auto predictions = branch_predictions(tokens);
   const auto states = predicting_states(network, tokens, predictions);
-  const auto trained = token_logprobs(states, model.weights.head, predictions.targets, 1.3);
+  const auto trained = token_logprobs(network, states, predictions.targets, 1.3);
   EXPECT_LT((trained.logprobs - at::tensor(sampled)).abs().max().item<double>(), 1e-5);
   EXPECT_LT((trained.entropies - at::tensor(entropies)).abs().max().item<double>(), 1e-5);
 }

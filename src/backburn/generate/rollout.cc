@@ -154,7 +154,7 @@ std::vector<std::vector<Completion>> rollout(const model::Network& network, std:
   if (requests.empty()) return {};
   const at::NoGradGuard no_grad;
   if (network.adapter == nullptr) return Rollout(network, requests, options).run(on_finished);
-  const model::Adapter adapter = model::converted(*network.adapter, network.dtype());
+  const model::Adapter adapter = model::frozen(*network.adapter, network.dtype(), network.weights->packed != nullptr);
   return Rollout({network.config, network.weights, &adapter}, requests, options).run(on_finished);
 }
 

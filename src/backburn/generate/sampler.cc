@@ -9,6 +9,9 @@
 #include <numeric>
 
 #include "backburn/base/error.h"
+#include "backburn/kernels/cpu.h"
+#include "backburn/kernels/parallel.h"
+#include "backburn/kernels/vocabulary.h"
 
 namespace backburn::generate {
 namespace {
@@ -49,21 +52,32 @@ int32_t invert(std::span<const float> probabilities, double target) {
   return last;
 }
 
-}  // namespace
+// Without cuts.
+std::vector<SampledToken> sample_with_kernel(const at::Tensor& logits, std::span<const float> uniforms,
+                                             double temperature) {
+  const auto rows = static_cast<int64_t>(uniforms.size());
+  std::vector<int32_t> ids(uniforms.size());
+  std::vector<float> logprobs(uniforms.size()), entropies(uniforms.size());
+  kernels::parallel([&] {
+    kernels::team_sample(rows, logits.data_ptr<float>(), logits.size(1), logits.size(1),
+                         static_cast<float>(temperature), uniforms.data(), ids.data(), logprobs.data(),
+                         entropies.data());
+  });
+  std::vector<SampledToken> sampled(uniforms.size());
+  for (size_t i = 0; i < sampled.size(); ++i) sampled[i] = {ids[i], logprobs[i], entropies[i]};
+  return sampled;
+}
 
-std::vector<SampledToken> sample(const at::Tensor& logits, std::span<const float> uniforms,
-                                 const SamplingOptions& options) {
-  const at::NoGradGuard no_grad;
+std::vector<SampledToken> sample_in_order(const at::Tensor& logits, std::span<const float> uniforms,
+                                          const SamplingOptions& options, bool cut) {
   const bool greedy = options.temperature == 0;
   const auto scaled = greedy || options.temperature == 1.0 ? logits : logits / options.temperature;
   const auto logprobs = at::log_softmax(scaled, -1).contiguous();
   const auto probabilities = logprobs.exp();
   const auto entropies = -(probabilities * logprobs).nan_to_num_(0.0).sum(-1);
   const int64_t vocabulary = logits.size(1);
-  const bool cut = options.top_k > 0 || options.top_p < 1.0 || options.min_p > 0.0;
 
   std::vector<SampledToken> sampled(uniforms.size());
-  std::vector<char> broken(uniforms.size(), 0);
   at::parallel_for(0, static_cast<int64_t>(uniforms.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const std::span<float> p(probabilities.data_ptr<float>() + row * vocabulary, vocabulary);
@@ -75,11 +89,24 @@ std::vector<SampledToken> sample(const at::Tensor& logits, std::span<const float
         const double mass = cut ? truncate(p, options) : std::accumulate(p.begin(), p.end(), 0.0);
         id = invert(p, uniforms[row] * mass);
       }
-      broken[row] = !(logprob[id] <= 0);
       sampled[row] = {id, logprob[id], entropies.data_ptr<float>()[row]};
     }
   });
-  if (std::find(broken.begin(), broken.end(), 1) != broken.end()) {
+  return sampled;
+}
+
+}  // namespace
+
+std::vector<SampledToken> sample(const at::Tensor& logits, std::span<const float> uniforms,
+                                 const SamplingOptions& options) {
+  const at::NoGradGuard no_grad;
+  const bool cut =
+      options.temperature != 0 && (options.top_k > 0 || options.top_p < 1.0 || options.min_p > 0.0);
+  const auto sampled = kernels::available() && !cut
+                           ? sample_with_kernel(logits.contiguous(), uniforms, options.temperature)
+                           : sample_in_order(logits, uniforms, options, cut);
+  const auto broken = [](const SampledToken& token) { return !(token.logprob <= 0); };
+  if (std::any_of(sampled.begin(), sampled.end(), broken)) {
     fail("the model's logits are not numbers (NaN or infinite): the weights are damaged or training diverged; "
          "lower the learning rate or check the model file");
   }

@@ -13,6 +13,7 @@
 #include "backburn/base/error.h"
 #include "backburn/model/gguf.h"
 #include "backburn/model/hugging_face.h"
+#include "backburn/model/packed.h"
 #include "backburn/model/pull.h"
 #include "backburn/model/tensor_bytes.h"
 
@@ -110,6 +111,11 @@ Model load_gguf(const std::filesystem::path& path, at::ScalarType dtype) {
   return model;
 }
 
+Model packed(Model model) {
+  model.weights.packed = PackedWeights::make(model.config, model.weights);
+  return model;
+}
+
 std::string known_names() {
   std::string names;
   for (const NamedModel& each : named_models()) names += (names.empty() ? "" : ", ") + each.name;
@@ -123,8 +129,8 @@ Model load_model(const std::string& path_or_name, at::ScalarType dtype) {
     fail("models compute in bf16 or f32, not in {}", at::toString(dtype));
   const std::filesystem::path path = path_or_name;
   std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) return load_hugging_face(path, dtype);
-  if (std::filesystem::exists(path, ignored)) return load_gguf(path, dtype);
+  if (std::filesystem::is_directory(path, ignored)) return packed(load_hugging_face(path, dtype));
+  if (std::filesystem::exists(path, ignored)) return packed(load_gguf(path, dtype));
   const NamedModel* named = find_named_model(path_or_name);
   if (named == nullptr) {
     fail("{}: no such file or folder, and no model of that name (known names: {})", path_or_name,
@@ -134,7 +140,7 @@ Model load_model(const std::string& path_or_name, at::ScalarType dtype) {
     fail("{}: not in the cache ({}), fetch it with `backburn pull {}`", named->name,
          cached_path(*named).string(), named->name);
   }
-  Model model = load_gguf(cached_path(*named), dtype);
+  Model model = packed(load_gguf(cached_path(*named), dtype));
   model.name = named->name;
   return model;
 }

@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "backburn/base/rng.h"
+#include "backburn/model/packed.h"
 
 namespace backburn::model {
 
@@ -34,11 +35,12 @@ const at::Tensor& projection(const LayerWeights& layer, Projection which) {
   return *list[static_cast<size_t>(which)];
 }
 
-Adapter converted(const Adapter& adapter, at::ScalarType dtype) {
+Adapter frozen(const Adapter& adapter, at::ScalarType dtype, bool with_packed) {
   Adapter result = adapter;
   for (auto& layer : result.layers) {
     for (LoraPair& pair : layer) pair = {pair.a.detach().to(dtype), pair.b.detach().to(dtype)};
   }
+  if (with_packed) result.packed = std::make_shared<PackedAdapter>(pack_adapter(adapter, false));
   return result;
 }
 
@@ -64,7 +66,7 @@ std::pair<int64_t, int64_t> projection_shape(const ModelConfig& config, Projecti
 }
 
 Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed) {
-  Adapter adapter{rank, alpha, {}};
+  Adapter adapter{rank, alpha, {}, nullptr};
   adapter.layers.resize(config.num_hidden_layers);
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     for (size_t target = 0; target < projection_names.size(); ++target) {
@@ -86,6 +88,7 @@ Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint
 Weights merge(const Weights& weights, const Adapter& adapter) {
   const at::NoGradGuard no_grad;
   Weights merged = weights;
+  merged.packed.reset();
   for (size_t layer = 0; layer < merged.layers.size(); ++layer) {
     for (size_t target = 0; target < projection_names.size(); ++target) {
       at::Tensor& weight = projection(merged.layers[layer], static_cast<Projection>(target));

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -22,12 +23,15 @@ struct LoraPair {
   at::Tensor b;  ///< [out, rank], f32
 };
 
+struct PackedAdapter;
+
 /// A LoRA adapter over all linear layers of every decoder layer; embeddings and head stay frozen, as PEFT's
 /// "all-linear" does. Parameters are f32 whatever the model computes in, so that small steps are not rounded away.
 struct Adapter {
   int64_t rank = 16;
   double alpha = 32.0;
   std::vector<std::array<LoraPair, 7>> layers;
+  std::shared_ptr<const PackedAdapter> packed;  ///< see packed.h; null for an adapter that is being trained
 
   double scale() const { return alpha / static_cast<double>(rank); }
   /// All a's and b's in a fixed order (layer by layer, q … down, a before b).
@@ -38,8 +42,9 @@ struct Adapter {
 /// model starts unchanged. Same seed, same bits.
 Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed);
 
-/// The adapter in another dtype, without gradients: what generation reads, converted once instead of at every token.
-Adapter converted(const Adapter& adapter, at::ScalarType dtype);
+/// The adapter in another dtype, without gradients: what generation reads, made once instead of at every token. Also
+/// packed when `with_packed`.
+Adapter frozen(const Adapter& adapter, at::ScalarType dtype, bool with_packed);
 
 /// {out, in} of one projection's weight.
 std::pair<int64_t, int64_t> projection_shape(const ModelConfig& config, Projection which);

@@ -10,6 +10,8 @@
 #include <limits>
 #include <numeric>
 
+#include "backburn/model/packed_decoder.h"
+
 namespace backburn::model {
 namespace {
 
@@ -155,6 +157,7 @@ PackedTokens pack(std::span<const TokenTree> trees) {
 }
 
 Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values) {
+  if (network.weights->packed) return packed::hidden_states(network, tokens, key_values);
   const ModelConfig& config = *network.config;
   const auto dtype = network.dtype();
   std::vector<Tensor> masks;
@@ -173,6 +176,9 @@ Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::ve
 }
 
 Tensor logits(const Network& network, const Tensor& hidden) {
+  if (network.weights->packed && hidden.scalar_type() == at::kBFloat16 && !at::GradMode::is_enabled()) {
+    return packed::logits(network, hidden);
+  }
   return at::linear(hidden, network.weights->head).to(at::kFloat);
 }
 
@@ -206,6 +212,7 @@ void KeyValueCache::move_row(int64_t from, int64_t to) {
 }
 
 Tensor decode_step(const Network& network, std::span<const int32_t> ids, KeyValueCache& cache) {
+  if (network.weights->packed) return packed::decode_step(network, ids, cache);
   const at::NoGradGuard no_grad;
   const ModelConfig& config = *network.config;
   const auto dtype = network.dtype();

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <vector>
 
 #include "backburn/model/config.h"
@@ -20,12 +21,15 @@ struct LayerWeights {
   at::Tensor down;        ///< [hidden, intermediate]
 };
 
+class PackedWeights;
+
 /// All frozen tensors, in the compute dtype (bf16 or f32). Rows of q and k follow Hugging Face's half-split RoPE.
 struct Weights {
   at::Tensor embedding;  ///< [vocab, hidden]
   std::vector<LayerWeights> layers;
   at::Tensor final_norm;  ///< [hidden]
   at::Tensor head;        ///< [vocab, hidden]; the same tensor as `embedding` when tied
+  std::shared_ptr<const PackedWeights> packed;  ///< the same for kernels/matrix.h, see packed.h; null: not in use
 };
 
 /// A tensor of the model by its Hugging Face name ("model.layers.0.self_attn.q_proj.weight"), and where it belongs.

@@ -58,7 +58,7 @@ std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std
 
 at::Tensor pass_logprobs(const model::Network& network, const Pass& pass, double temperature) {
   const auto states = predicting_states(network, pass.tokens, pass.predictions);
-  return token_logprobs(states, network.weights->head, pass.predictions.targets, temperature).logprobs;
+  return token_logprobs(network, states, pass.predictions.targets, temperature).logprobs;
 }
 
 std::vector<Group> sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,

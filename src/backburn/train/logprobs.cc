@@ -6,6 +6,10 @@
 
 #include <algorithm>
 
+#include "backburn/kernels/parallel.h"
+#include "backburn/kernels/vocabulary.h"
+#include "backburn/model/packed.h"
+
 namespace backburn::train {
 namespace {
 
@@ -96,35 +100,143 @@ class Divergence : public torch::autograd::Function<Divergence> {
   }
 };
 
+// The same two with the kernels of kernels/vocabulary.h, for bf16 hidden states.
+
+using PackedHead = std::shared_ptr<const model::PackedWeights>;
+
+struct HeldHead : torch::CustomClassHolder {
+  explicit HeldHead(PackedHead packed) : head(std::move(packed)) {}
+  PackedHead head;
+};
+
+void hold(AutogradContext* context, const PackedHead& head) {
+  context->saved_data["head"] = c10::IValue::make_capsule(c10::make_intrusive<HeldHead>(head));
+}
+
+const model::PackedWeights& held_head(AutogradContext* context) {
+  return *static_cast<const HeldHead&>(*context->saved_data["head"].toCapsule()).head;
+}
+
+bool fits(const PackedHead& head, const Tensor& hidden) {
+  return head != nullptr && hidden.scalar_type() == at::kBFloat16 && hidden.size(1) == head->head().k();
+}
+
+kernels::bf16* bits(const Tensor& tensor) { return reinterpret_cast<kernels::bf16*>(tensor.data_ptr()); }
+float* floats(const Tensor& tensor) { return tensor.data_ptr<float>(); }
+
+class PackedSelectedLogprob : public torch::autograd::Function<PackedSelectedLogprob> {
+ public:
+  static variable_list forward(AutogradContext* context, const Tensor& hidden_states, const PackedHead& packed,
+                               const Tensor& target_ids, double temperature) {
+    const auto hidden = hidden_states.contiguous(), targets = target_ids.contiguous();
+    const int64_t rows = hidden.size(0);
+    const auto logprobs = at::empty({rows}, at::kFloat);
+    const auto entropies = at::empty({rows}, at::kFloat);
+    const auto normalizers = at::empty({rows}, at::kFloat);
+    kernels::parallel([&] {
+      kernels::team_token_logprobs(rows, bits(hidden), hidden.size(1), packed->head(), targets.data_ptr<int64_t>(),
+                                   static_cast<float>(temperature), floats(logprobs), floats(entropies),
+                                   floats(normalizers));
+    });
+    context->save_for_backward({hidden, targets, normalizers});
+    context->saved_data["temperature"] = temperature;
+    hold(context, packed);
+    context->mark_non_differentiable({entropies});
+    return {logprobs, entropies};
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &hidden = saved[0], &targets = saved[1], &normalizers = saved[2];
+    const auto& packed = held_head(context);
+    const auto temperature = static_cast<float>(context->saved_data["temperature"].toDouble());
+    const auto gradient = gradients[0].to(at::kFloat).contiguous();
+    const auto& transposed = packed.head_transposed();
+    auto hidden_gradient = at::empty_like(hidden);
+    kernels::parallel([&] {
+      kernels::team_token_logprobs_gradient(hidden.size(0), bits(hidden), hidden.size(1), packed.head(), transposed,
+                                            targets.data_ptr<int64_t>(), temperature, floats(normalizers),
+                                            floats(gradient), bits(hidden_gradient));
+    });
+    return {hidden_gradient, Tensor(), Tensor(), Tensor()};
+  }
+};
+
+class PackedDivergence : public torch::autograd::Function<PackedDivergence> {
+ public:
+  static Tensor forward(AutogradContext* context, const Tensor& student_states, const Tensor& teacher_states,
+                        const PackedHead& packed) {
+    const auto student = student_states.contiguous(), teacher = teacher_states.contiguous();
+    const int64_t rows = student.size(0);
+    const auto divergence = at::empty({rows}, at::kFloat);
+    const auto normalizers = at::empty({2, rows}, at::kFloat);
+    kernels::parallel([&] {
+      kernels::team_divergence(rows, bits(student), bits(teacher), student.size(1), packed->head(), floats(divergence),
+                               floats(normalizers), floats(normalizers) + rows);
+    });
+    context->save_for_backward({student, teacher, normalizers});
+    hold(context, packed);
+    return divergence;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &student = saved[0], &teacher = saved[1], &normalizers = saved[2];
+    const auto& packed = held_head(context);
+    const int64_t rows = student.size(0);
+    const auto gradient = gradients[0].to(at::kFloat).contiguous();
+    const auto& transposed = packed.head_transposed();
+    auto student_gradient = at::empty_like(student);
+    kernels::parallel([&] {
+      kernels::team_divergence_gradient(rows, bits(student), bits(teacher), student.size(1), packed.head(), transposed,
+                                        floats(normalizers), floats(normalizers) + rows, floats(gradient),
+                                        bits(student_gradient));
+    });
+    return {student_gradient, Tensor(), Tensor()};
+  }
+};
+
 }  // namespace
 
 Predictions branch_predictions(const model::PackedTokens& tokens) {
-  std::vector<int64_t> rows;
-  Predictions predictions;
-  for (const auto& span : tokens.spans) {
-    int64_t at = span.begin + span.prefix;
-    for (int64_t length : span.branches) {
-      for (int64_t i = 0; i < length; ++i) rows.push_back(i == 0 ? span.begin + span.prefix - 1 : at + i - 1);
-      predictions.lengths.push_back(length);
-      at += length;
-    }
-  }
-  predictions.rows = at::tensor(rows, at::kLong);
-  // The first token of a branch follows the prefix in the tree, not in the packed order.
-  std::vector<int64_t> targets;
-  const int64_t* ids = tokens.ids.data_ptr<int64_t>();
-  for (const auto& span : tokens.spans) targets.insert(targets.end(), ids + span.begin + span.prefix, ids + span.begin + span.size());
-  predictions.targets = at::tensor(targets, at::kLong);
-  return predictions;
+  std::vector<int64_t> lengths;
+  for (const auto& span : tokens.spans) lengths.insert(lengths.end(), span.branches.begin(), span.branches.end());
+  return branch_predictions(tokens, lengths);
 }
 
-TokenLogprobs token_logprobs(const Tensor& hidden, const Tensor& head, const Tensor& targets, double temperature) {
-  const auto result = SelectedLogprob::apply(hidden, head, targets, temperature);
+Predictions branch_predictions(const model::PackedTokens& tokens, std::span<const int64_t> lengths) {
+  std::vector<int64_t> rows, targets;
+  const int64_t* ids = tokens.ids.data_ptr<int64_t>();
+  size_t branch = 0;
+  for (const auto& span : tokens.spans) {
+    int64_t begin = span.begin + span.prefix;
+    for (const int64_t size : span.branches) {
+      const int64_t end = begin + size;
+      for (int64_t at = end - lengths[branch]; at < end; ++at) {
+        // The first token of a branch follows the prefix in the tree, not in the packed order.
+        rows.push_back(at == begin ? span.begin + span.prefix - 1 : at - 1);
+        targets.push_back(ids[at]);
+      }
+      begin = end;
+      ++branch;
+    }
+  }
+  return {at::tensor(rows, at::kLong), at::tensor(targets, at::kLong), {lengths.begin(), lengths.end()}};
+}
+
+TokenLogprobs token_logprobs(const model::Network& network, const Tensor& hidden, const Tensor& targets,
+                             double temperature) {
+  const auto& packed = network.weights->packed;
+  const auto result = fits(packed, hidden)
+                          ? PackedSelectedLogprob::apply(hidden, packed, targets, temperature)
+                          : SelectedLogprob::apply(hidden, network.weights->head, targets, temperature);
   return {result[0], result[1]};
 }
 
-Tensor token_divergence(const Tensor& student, const Tensor& teacher, const Tensor& head) {
-  return Divergence::apply(student, teacher, head);
+Tensor token_divergence(const model::Network& network, const Tensor& student, const Tensor& teacher) {
+  const auto& packed = network.weights->packed;
+  if (fits(packed, student) && fits(packed, teacher)) return PackedDivergence::apply(student, teacher, packed);
+  return Divergence::apply(student, teacher, network.weights->head);
 }
 
 Tensor predicting_states(const model::Network& network, const model::PackedTokens& tokens,

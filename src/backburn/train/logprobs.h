@@ -2,33 +2,37 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <span>
 #include <vector>
 
 #include "backburn/model/transformer.h"
 
 namespace backburn::train {
 
-/// Which hidden state predicts which token: every branch token of every tree, tree by tree, branch by branch.
+/// Which hidden state predicts which token, tree by tree, branch by branch.
 struct Predictions {
   at::Tensor rows;               ///< [predicted] int64: index of the packed token whose hidden state predicts
   at::Tensor targets;            ///< [predicted] int64: the token that follows
   std::vector<int64_t> lengths;  ///< predicted tokens per branch, in order
 };
+/// Of every branch token.
 Predictions branch_predictions(const model::PackedTokens& tokens);
+/// Of the last lengths[i] tokens of the i-th branch: its beginning is given.
+Predictions branch_predictions(const model::PackedTokens& tokens, std::span<const int64_t> lengths);
 
 struct TokenLogprobs {
   at::Tensor logprobs;   ///< [predicted] f32, differentiable in `hidden`
   at::Tensor entropies;  ///< [predicted] f32 nats, not differentiable
 };
 
-/// ln π_T(target | …) and the entropy of π_T, for hidden states [predicted, hidden] and a frozen head [vocab, hidden].
-/// Logits are made in chunks of rows and made again for the gradient: a [predicted × vocab] tensor is never held.
-TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+/// ln π_T(target | …) and the entropy of π_T, for hidden states [predicted, hidden] before the network's frozen head.
+/// Logits are made in parts and made again for the gradient: a [predicted × vocab] tensor is never held.
+TokenLogprobs token_logprobs(const model::Network& network, const at::Tensor& hidden, const at::Tensor& targets,
                              double temperature);
 
 /// KL(π_teacher ‖ π_student) per row over the whole vocabulary, [rows] f32 nats, differentiable in `student`; both are
-/// hidden states [rows, hidden] before the same frozen head. Chunked like token_logprobs.
-at::Tensor token_divergence(const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& head);
+/// hidden states [rows, hidden] before the network's frozen head. Made in parts like token_logprobs.
+at::Tensor token_divergence(const model::Network& network, const at::Tensor& student, const at::Tensor& teacher);
 
 /// The part of each row that training needs: hidden_states of `tokens` at `predictions.rows`.
 at::Tensor predicting_states(const model::Network& network, const model::PackedTokens& tokens,

@@ -1,0 +1,246 @@
+#include "backburn/kernels/attention.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <type_traits>
+
+#include "backburn/kernels/vector.h"
+
+namespace backburn::kernels {
+namespace {
+
+constexpr int most_registers = 8;  // of 32 bf16 values: head_dim 256
+
+// Keys and values of neighbouring tokens.
+struct Run {
+  const bf16* keys;
+  const bf16* values;
+  int64_t stride;
+  int64_t length;
+};
+
+// Room for a query's scores. Not a std::vector: see vector.h for what becomes of other headers' functions here.
+class Scores {
+ public:
+  explicit Scores(int64_t count) : data_(static_cast<float*>(std::malloc(static_cast<size_t>(count + 16) * sizeof(float)))) {
+    if (data_ == nullptr) throw std::bad_alloc();
+  }
+  ~Scores() { std::free(data_); }
+  Scores(const Scores&) = delete;
+  Scores& operator=(const Scores&) = delete;
+  float* data() { return data_; }
+
+ private:
+  float* data_;
+};
+
+template <int registers>
+struct Vector {  // a head of bf16 values
+  __m512bh parts[registers];
+  explicit Vector(const bf16* from) {
+    for (int i = 0; i < registers; ++i) parts[i] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(from + 32 * i));
+  }
+};
+
+template <int registers>
+float dot(const Vector<registers>& left, const bf16* right) {
+  __m512 sum = _mm512_setzero_ps();
+  for (int i = 0; i < registers; ++i) {
+    sum = _mm512_dpbf16_ps(sum, left.parts[i], reinterpret_cast<__m512bh>(_mm512_loadu_si512(right + 32 * i)));
+  }
+  return _mm512_reduce_add_ps(sum);
+}
+
+// Scores into [0, count), and −∞ up to the next multiple of 16.
+template <int registers>
+int64_t scores_of(const Vector<registers>& query, const Run* runs, int run_count, float scale, float* scores) {
+  int64_t count = 0;
+  for (int r = 0; r < run_count; ++r) {
+    const bf16* key = runs[r].keys;
+    for (int64_t i = 0; i < runs[r].length; ++i, key += runs[r].stride) scores[count++] = dot(query, key) * scale;
+  }
+  for (int64_t i = count; i % 16 != 0; ++i) scores[i] = -std::numeric_limits<float>::infinity();
+  return count;
+}
+
+// Writes the attended head, returns ln Σ exp(score).
+template <int registers>
+float attend(const bf16* query, const Run* runs, int run_count, float scale, float* scores, bf16* out) {
+  const int64_t count = scores_of(Vector<registers>(query), runs, run_count, scale, scores);
+  __m512 largest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  for (int64_t i = 0; i < count; i += 16) largest = _mm512_max_ps(largest, _mm512_loadu_ps(scores + i));
+  const float top = _mm512_reduce_max_ps(largest);
+  __m512 total = _mm512_setzero_ps();
+  for (int64_t i = 0; i < count; i += 16) {
+    const __m512 p = exp16(_mm512_sub_ps(_mm512_loadu_ps(scores + i), _mm512_set1_ps(top)));
+    _mm512_storeu_ps(scores + i, p);
+    total = _mm512_add_ps(total, p);
+  }
+  const float sum = _mm512_reduce_add_ps(total);
+
+  __m512 mixed[2 * registers];
+  for (auto& part : mixed) part = _mm512_setzero_ps();
+  int64_t at = 0;
+  for (int r = 0; r < run_count; ++r) {
+    const bf16* value = runs[r].values;
+    for (int64_t i = 0; i < runs[r].length; ++i, value += runs[r].stride) {
+      const __m512 p = _mm512_set1_ps(scores[at++]);
+      for (int j = 0; j < 2 * registers; ++j) mixed[j] = _mm512_fmadd_ps(p, load16(value + 16 * j), mixed[j]);
+    }
+  }
+  const __m512 inverse = _mm512_set1_ps(1.0F / sum);
+  for (int j = 0; j < 2 * registers; ++j) store16(out + 16 * j, _mm512_mul_ps(mixed[j], inverse));
+  return top + std::log(sum);
+}
+
+void add16(float* to, __m512 values) { _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), values)); }
+
+struct Gradients {
+  float* query;
+  float* keys;    // of the first run's first token of the whole buffer: indexed by token
+  float* values;
+  int64_t stride;
+};
+
+template <int registers>
+void attend_gradient(const bf16* query, const Run* runs, const int64_t* first_tokens, int run_count, float scale,
+                     float log_sum, const bf16* out, const bf16* out_gradient, float* scores, const Gradients& gradients) {
+  const Vector<registers> wanted(query);
+  const Vector<registers> slope(out_gradient);
+  const int64_t count = scores_of(wanted, runs, run_count, scale, scores);
+  for (int64_t i = 0; i < count; i += 16) {
+    _mm512_storeu_ps(scores + i, exp16(_mm512_sub_ps(_mm512_loadu_ps(scores + i), _mm512_set1_ps(log_sum))));
+  }
+  const float mean = dot(slope, out);  // Σ p · (slope · value)
+  __m512 query_gradient[2 * registers];
+  for (auto& part : query_gradient) part = _mm512_setzero_ps();
+  int64_t at = 0;
+  for (int r = 0; r < run_count; ++r) {
+    for (int64_t i = 0; i < runs[r].length; ++i) {
+      const bf16* key = runs[r].keys + i * runs[r].stride;
+      const float p = scores[at++];
+      const float score_slope = p * (dot(slope, runs[r].values + i * runs[r].stride) - mean) * scale;
+      float* key_gradient = gradients.keys + (first_tokens[r] + i) * gradients.stride;
+      float* value_gradient = gradients.values + (first_tokens[r] + i) * gradients.stride;
+      const __m512 weight = _mm512_set1_ps(score_slope);
+      const __m512 share = _mm512_set1_ps(p);
+      for (int j = 0; j < 2 * registers; ++j) {
+        query_gradient[j] = _mm512_fmadd_ps(weight, load16(key + 16 * j), query_gradient[j]);
+        add16(key_gradient + 16 * j, _mm512_mul_ps(weight, load16(query + 16 * j)));
+        add16(value_gradient + 16 * j, _mm512_mul_ps(share, load16(out_gradient + 16 * j)));
+      }
+    }
+  }
+  for (int j = 0; j < 2 * registers; ++j) add16(gradients.query + 16 * j, query_gradient[j]);
+}
+
+// Calls body with the number of registers of a head as a compile-time constant.
+template <class Body>
+void with_registers(int64_t head_dim, const Body& body) {
+  switch (head_dim / 32) {
+    case 1: return body(std::integral_constant<int, 1>());
+    case 2: return body(std::integral_constant<int, 2>());
+    case 3: return body(std::integral_constant<int, 3>());
+    case 4: return body(std::integral_constant<int, 4>());
+    case 5: return body(std::integral_constant<int, 5>());
+    case 6: return body(std::integral_constant<int, 6>());
+    case 7: return body(std::integral_constant<int, 7>());
+    default: return body(std::integral_constant<int, most_registers>());
+  }
+}
+
+// What token sees, as runs of one key/value head.
+struct Seen {
+  Run runs[2];
+  int64_t first_tokens[2];
+  int64_t count() const { return runs[0].length + runs[1].length; }
+};
+
+Seen seen_by(const HeadShape& shape, const bf16* qkv, const Sight& sight, int64_t token, int64_t key_value_head) {
+  const bf16* keys = qkv + shape.queries() + key_value_head * shape.head_dim;
+  const int64_t width = shape.width();
+  const auto run = [&](int64_t begin, int64_t length) {
+    return Run{keys + begin * width, keys + shape.keys() + begin * width, width, length};
+  };
+  return {{run(sight.shared_begin, sight.shared), run(sight.own_begin, token + 1 - sight.own_begin)},
+          {sight.shared_begin, sight.own_begin}};
+}
+
+}  // namespace
+
+void team_attend(const HeadShape& shape, int64_t tokens, const bf16* qkv, const Sight* sights, bf16* out,
+                 float* log_sums) {
+  const int64_t repeat = shape.heads / shape.key_value_heads;
+  const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
+  with_registers(shape.head_dim, [&](auto registers) {
+    Scores scores(tokens);
+#pragma omp for schedule(static, 8)
+    for (int64_t token = 0; token < tokens; ++token) {
+      for (int64_t head = 0; head < shape.heads; ++head) {
+        const Seen seen = seen_by(shape, qkv, sights[token], token, head / repeat);
+        const float log_sum =
+            attend<registers.value>(qkv + token * shape.width() + head * shape.head_dim, seen.runs, 2, scale,
+                                    scores.data(), out + token * shape.queries() + head * shape.head_dim);
+        if (log_sums != nullptr) log_sums[token * shape.heads + head] = log_sum;
+      }
+    }
+  });
+}
+
+void team_attend_gradient(const HeadShape& shape, const int64_t* trees, int64_t tree_count, const bf16* qkv,
+                          const Sight* sights, const bf16* out, const float* log_sums, const bf16* out_gradient,
+                          float* qkv_gradient) {
+  const int64_t repeat = shape.heads / shape.key_value_heads;
+  const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
+  const int64_t width = shape.width();
+  with_registers(shape.head_dim, [&](auto registers) {
+    Scores scores(trees[tree_count]);
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < tree_count * shape.key_value_heads; ++task) {
+      const int64_t tree = task / shape.key_value_heads;
+      const int64_t key_value_head = task % shape.key_value_heads;
+      float* keys = qkv_gradient + shape.queries() + key_value_head * shape.head_dim;
+      for (int64_t token = trees[tree]; token < trees[tree + 1]; ++token) {
+        const Seen seen = seen_by(shape, qkv, sights[token], token, key_value_head);
+        for (int64_t head = key_value_head * repeat; head < (key_value_head + 1) * repeat; ++head) {
+          const int64_t at = token * shape.queries() + head * shape.head_dim;
+          attend_gradient<registers.value>(
+              qkv + token * width + head * shape.head_dim, seen.runs, seen.first_tokens, 2, scale,
+              log_sums[token * shape.heads + head], out + at, out_gradient + at, scores.data(),
+              {qkv_gradient + token * width + head * shape.head_dim, keys, keys + shape.keys(), width});
+        }
+      }
+    }
+  });
+}
+
+void team_attend_cached(const HeadShape& shape, int64_t rows, const bf16* qkv, const int64_t* lengths, int64_t capacity,
+                        bf16* keys, bf16* values, bf16* out) {
+  const int64_t repeat = shape.heads / shape.key_value_heads;
+  const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
+  const auto bytes = static_cast<size_t>(shape.head_dim) * sizeof(bf16);
+  with_registers(shape.head_dim, [&](auto registers) {
+    Scores scores(capacity);
+#pragma omp for schedule(static)
+    for (int64_t task = 0; task < rows * shape.key_value_heads; ++task) {
+      const int64_t row = task / shape.key_value_heads;
+      const int64_t key_value_head = task % shape.key_value_heads;
+      const bf16* own = qkv + row * shape.width();
+      bf16* held_keys = keys + task * capacity * shape.head_dim;
+      bf16* held_values = values + task * capacity * shape.head_dim;
+      const bf16* new_key = own + shape.queries() + key_value_head * shape.head_dim;
+      std::memcpy(held_keys + lengths[row] * shape.head_dim, new_key, bytes);
+      std::memcpy(held_values + lengths[row] * shape.head_dim, new_key + shape.keys(), bytes);
+      const Run run{held_keys, held_values, shape.head_dim, lengths[row] + 1};
+      for (int64_t head = key_value_head * repeat; head < (key_value_head + 1) * repeat; ++head) {
+        attend<registers.value>(own + head * shape.head_dim, &run, 1, scale, scores.data(),
+                                out + row * shape.queries() + head * shape.head_dim);
+      }
+    }
+  });
+}
+
+}  // namespace backburn::kernels

@@ -1,0 +1,104 @@
+#pragma once
+
+#include "backburn/kernels/matrix.h"
+#include "backburn/kernels/vector.h"
+
+// The product itself, for this room's .cc files: what happens with each tile of the result is a parameter.
+namespace backburn::kernels {
+
+constexpr int tile_rows = 12;  // × 2 registers of 16 columns, beside the two of W: 26 of 32
+
+// Adds x · Wᵀ for `rows` ≤ 12 rows and one panel. With few rows W comes from memory faster than it is used up later, so
+// the next panel is called for meanwhile: `ahead`, 64 bytes a step.
+template <int rows>
+inline void add_product(__m512 (&sums)[rows][2], const bf16* x, int64_t stride, const bf16* panel, int64_t k,
+                        const char* ahead) {
+  const int64_t step = stride / 2;  // in pairs
+  const auto* first = reinterpret_cast<const int32_t*>(x);
+  const auto* second = first + (rows > 4 ? 4 * step : 0);
+  const auto* third = first + (rows > 8 ? 8 * step : 0);
+  const auto* w = reinterpret_cast<const __m512i*>(panel);
+  for (int64_t pair = 0; pair < k / 2; ++pair) {
+    const auto left = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w));
+    const auto right = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w + 1));
+    w += 2;
+    if (ahead != nullptr) _mm_prefetch(ahead + pair * 64, _MM_HINT_T1);
+#pragma GCC unroll 12
+    for (int row = 0; row < rows; ++row) {
+      const int32_t* base = row < 4 ? first : row < 8 ? second : third;
+      const auto value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(base[(row % 4) * step]));
+      sums[row][0] = _mm512_dpbf16_ps(sums[row][0], value, left);
+      sums[row][1] = _mm512_dpbf16_ps(sums[row][1], value, right);
+    }
+    ++first;
+    ++second;
+    ++third;
+  }
+}
+
+template <int rows, class Finish>
+inline void tile(const Terms& terms, int64_t row, int64_t panel, const char* ahead, const Finish& finish) {
+  __m512 sums[rows][2];
+#pragma GCC unroll 12
+  for (int i = 0; i < rows; ++i) sums[i][0] = sums[i][1] = _mm512_setzero_ps();
+  const Term& a = terms.first;
+  add_product<rows>(sums, a.x + row * a.stride, a.stride, a.w->panel(panel), a.w->k(), ahead);
+  if (terms.second.w != nullptr) {
+    const Term& b = terms.second;
+    add_product<rows>(sums, b.x + row * b.stride, b.stride, b.w->panel(panel), b.w->k(), nullptr);
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < rows; ++i) finish(row + i, panel * PackedMatrix::panel_rows, sums[i][0], sums[i][1]);
+}
+
+template <class Finish>
+inline void tile_of(int64_t rows, const Terms& terms, int64_t row, int64_t panel, const char* ahead,
+                    const Finish& finish) {
+  switch (rows) {
+    case 1: return tile<1>(terms, row, panel, ahead, finish);
+    case 2: return tile<2>(terms, row, panel, ahead, finish);
+    case 3: return tile<3>(terms, row, panel, ahead, finish);
+    case 4: return tile<4>(terms, row, panel, ahead, finish);
+    case 5: return tile<5>(terms, row, panel, ahead, finish);
+    case 6: return tile<6>(terms, row, panel, ahead, finish);
+    case 7: return tile<7>(terms, row, panel, ahead, finish);
+    case 8: return tile<8>(terms, row, panel, ahead, finish);
+    case 9: return tile<9>(terms, row, panel, ahead, finish);
+    case 10: return tile<10>(terms, row, panel, ahead, finish);
+    case 11: return tile<11>(terms, row, panel, ahead, finish);
+    default: return tile<12>(terms, row, panel, ahead, finish);
+  }
+}
+
+// Rows [begin, end) of one panel.
+template <class Finish>
+inline void panel_rows(int64_t begin, int64_t end, const Terms& terms, int64_t panel, bool stream,
+                       const Finish& finish) {
+  const int64_t rows = end - begin;
+  const int64_t tiles = (rows + tile_rows - 1) / tile_rows;
+  const char* next = stream && panel + 1 < terms.first.w->panels()
+                         ? reinterpret_cast<const char*>(terms.first.w->panel(panel + 1))
+                         : nullptr;
+  for (int64_t i = 0; i < tiles; ++i) {
+    // Tiles of nearly equal height: 32 rows are 11 + 11 + 10.
+    const int64_t from = begin + rows * i / tiles;
+    const int64_t to = begin + rows * (i + 1) / tiles;
+    const char* ahead = next != nullptr && i < 2 ? next + i * terms.first.w->k() * 32 : nullptr;
+    tile_of(to - from, terms, from, panel, ahead, finish);
+  }
+}
+
+// The whole product. Finish: (row, first column, 16 sums, the next 16 sums).
+template <class Finish>
+inline void team_product(int64_t m, const Terms& terms, const Finish& finish) {
+  constexpr int64_t block_rows = 240;  // of x, which stay in the second-level cache while the panels pass by
+  const int64_t panels = terms.first.w->panels();
+  const int64_t blocks = (m + block_rows - 1) / block_rows;
+#pragma omp for schedule(static)
+  for (int64_t i = 0; i < blocks * panels; ++i) {
+    const int64_t block = i / panels;
+    panel_rows(m * block / blocks, m * (block + 1) / blocks, terms, i % panels, blocks == 1, finish);
+  }
+}
+
+}  // namespace backburn::kernels

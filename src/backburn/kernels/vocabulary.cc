@@ -1,0 +1,454 @@
+#include "backburn/kernels/vocabulary.h"
+
+#include <omp.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <new>
+
+#include "backburn/kernels/matrix_kernel.h"
+
+namespace backburn::kernels {
+namespace {
+
+constexpr int64_t panel_width = PackedMatrix::panel_rows;
+constexpr int64_t forward_rows = 192;   // rows at a time, whose hidden states stay in the second-level cache
+constexpr int64_t gradient_rows = 120;  // fewer: slopes and sums stay there too
+constexpr int64_t chunk = 1024;         // columns of the vocabulary whose slopes are held at a time
+// Not a power of two, so that a tile's rows don't all want the same few lines of the first-level cache.
+constexpr int64_t slope_stride = chunk + 32;
+constexpr float lowest = -1e30F;      // below every logit, yet finite
+constexpr float vanishing = -104.0F;  // exp16 of it is 0
+
+// Memory of one thread.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count) {
+    const size_t bytes = (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+    if (data_ == nullptr) throw std::bad_alloc();
+  }
+  ~Buffer() { std::free(data_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* get() const { return data_; }
+
+ private:
+  T* data_;
+};
+
+// Shares rows out in blocks of nearly equal size, the same number for every thread.
+template <class Body>
+void for_row_blocks(int64_t rows, int64_t largest, const Body& body) {
+  const int64_t threads = omp_get_num_threads();
+  int64_t blocks = (rows + largest - 1) / largest;
+  blocks = (blocks + threads - 1) / threads * threads;
+  if (blocks > rows) blocks = rows;
+#pragma omp for schedule(static)
+  for (int64_t i = 0; i < blocks; ++i) body(rows * i / blocks, rows * (i + 1) / blocks);
+}
+
+__mmask16 columns_below(int64_t n, int64_t column) {
+  const int64_t left = n - column;
+  return left >= 16 ? 0xFFFF : left <= 0 ? 0 : static_cast<__mmask16>((1U << left) - 1U);
+}
+
+// The place of `target` among the 32 columns from `column` on as a bit, none if it isn't one of them.
+uint32_t place_of(int64_t target, int64_t column) {
+  const auto place = static_cast<uint64_t>(target - column);
+  return place < 32 ? 1U << place : 0U;
+}
+
+// Of one row, over the columns so far: Σ exp(logit − largest), and Σ exp(logit − largest) · (something).
+struct alignas(64) Running {
+  __m512 sum, weighted;
+  float largest;
+
+  void clear() {
+    sum = weighted = _mm512_setzero_ps();
+    largest = lowest;
+  }
+};
+
+// What a running sum is weighted with: the logit above the largest, so that it shifts with that, or something else.
+enum class Weight { logit, other };
+
+template <Weight weight>
+__attribute__((noinline)) void raise(Running& running, __m512 logits) {
+  const float larger = _mm512_reduce_max_ps(logits);
+  const __m512 shift = _mm512_set1_ps(running.largest - larger);
+  const __m512 scale = exp16(shift);
+  if (weight == Weight::logit) running.weighted = _mm512_fmadd_ps(shift, running.sum, running.weighted);
+  running.weighted = _mm512_mul_ps(running.weighted, scale);
+  running.sum = _mm512_mul_ps(running.sum, scale);
+  running.largest = larger;
+}
+
+// Adds 32 logits (−∞: none there); `left` and `right` become logit − largest, at least `vanishing`.
+template <Weight weight>
+inline void add_logits(Running& running, __m512& left, __m512& right, const __m512* weights) {
+  const __m512 both = _mm512_max_ps(left, right);
+  if (_mm512_cmp_ps_mask(both, _mm512_set1_ps(running.largest), _CMP_GT_OQ) != 0) raise<weight>(running, both);
+  const __m512 largest = _mm512_set1_ps(running.largest);
+  const __m512 floor = _mm512_set1_ps(vanishing);
+  left = _mm512_max_ps(floor, _mm512_sub_ps(left, largest));
+  right = _mm512_max_ps(floor, _mm512_sub_ps(right, largest));
+  const __m512 first = exp16(left);
+  const __m512 second = exp16(right);
+  running.sum = _mm512_add_ps(running.sum, _mm512_add_ps(first, second));
+  const __m512 product = _mm512_mul_ps(first, weight == Weight::logit ? left : weights[0]);
+  running.weighted =
+      _mm512_add_ps(running.weighted, _mm512_fmadd_ps(second, weight == Weight::logit ? right : weights[1], product));
+}
+
+double sum_of(__m512 values) {
+  alignas(64) float lanes[16];
+  _mm512_store_ps(lanes, values);
+  double sum = 0;
+  for (const float lane : lanes) sum += static_cast<double>(lane);
+  return sum;
+}
+
+// The result of a tile as logits; only the last panel has columns that aren't there.
+struct Rounding {
+  int64_t vocabulary;
+  float factor;  // 1 / temperature
+
+  void operator()(int64_t column, __m512& left, __m512& right) const {
+    const __m512 by = _mm512_set1_ps(factor);
+    left = _mm512_mul_ps(rounded(left), by);
+    right = _mm512_mul_ps(rounded(right), by);
+    if (column + panel_width > vocabulary) {
+      const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+      left = _mm512_mask_blend_ps(columns_below(vocabulary, column), none, left);
+      right = _mm512_mask_blend_ps(columns_below(vocabulary, column + 16), none, right);
+    }
+  }
+};
+
+// Calls body with the number of rows as a type: 1 to 12.
+template <int count>
+struct Rows {
+  static constexpr int value = count;
+};
+
+template <int count = tile_rows, class Body>
+inline void with_rows(int64_t rows, const Body& body) {
+  if constexpr (count > 1) {
+    if (rows < count) return with_rows<count - 1>(rows, body);
+  }
+  body(Rows<count>());
+}
+
+// sums [rows, w.padded_n()] += slopes [rows, k] · W[:, k_begin : k_begin + k]ᵀ. In a panel those k lie together.
+void add_range(int64_t rows, const bf16* slopes, const PackedMatrix& w, int64_t k_begin, int64_t k, float* sums) {
+  const int64_t tiles = (rows + tile_rows - 1) / tile_rows;
+  for (int64_t panel = 0; panel < w.panels(); ++panel) {
+    const bf16* part = w.panel(panel) + k_begin * panel_width;
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t from = rows * i / tiles;
+      float* to = sums + from * w.padded_n() + panel * panel_width;
+      const char* next = panel + 1 < w.panels() && i < 2
+                             ? reinterpret_cast<const char*>(w.panel(panel + 1) + k_begin * panel_width) + i * k * 32
+                             : nullptr;
+      with_rows(rows * (i + 1) / tiles - from, [=, &w](auto number) {
+        constexpr int height = decltype(number)::value;
+        __m512 tile[height][2];
+#pragma GCC unroll 12
+        for (int row = 0; row < height; ++row) {
+          tile[row][0] = _mm512_loadu_ps(to + row * w.padded_n());
+          tile[row][1] = _mm512_loadu_ps(to + row * w.padded_n() + 16);
+        }
+        add_product<height>(tile, slopes + from * slope_stride, slope_stride, part, k, next);
+#pragma GCC unroll 12
+        for (int row = 0; row < height; ++row) {
+          _mm512_storeu_ps(to + row * w.padded_n(), tile[row][0]);
+          _mm512_storeu_ps(to + row * w.padded_n() + 16, tile[row][1]);
+        }
+      });
+    }
+  }
+}
+
+// gradient rows [begin, end) = slopes · head, chunk by chunk. make_slopes: (panel, where its first row's 32 slopes go).
+template <class MakeSlopes>
+void slopes_times_head(int64_t begin, int64_t end, int64_t stride, const PackedMatrix& head,
+                       const PackedMatrix& head_transposed, bf16* slopes, float* sums, bf16* gradient,
+                       const MakeSlopes& make_slopes) {
+  const int64_t vocabulary = head.n();
+  const int64_t padded = head_transposed.padded_n();
+  for (int64_t i = 0; i < (end - begin) * padded; ++i) sums[i] = 0;
+  for (int64_t from = 0; from < vocabulary; from += chunk) {
+    const int64_t columns = vocabulary - from < chunk ? vocabulary - from : chunk;
+    for (int64_t column = 0; column < columns; column += panel_width) {
+      make_slopes((from + column) / panel_width, slopes + column);
+    }
+    add_range(end - begin, slopes, head_transposed, from, columns, sums);
+  }
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t column = 0; column < head_transposed.n(); column += 16) {
+      const __m512 values = _mm512_loadu_ps(sums + (row - begin) * padded + column);
+      _mm256_mask_storeu_epi16(gradient + row * stride + column, columns_below(head_transposed.n(), column),
+                               reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
+    }
+  }
+}
+
+}  // namespace
+
+void team_token_logprobs(int64_t rows, const bf16* hidden, int64_t stride, const PackedMatrix& head,
+                         const int64_t* targets, float temperature, float* logprobs, float* entropies,
+                         float* normalizers) {
+  const Terms terms{{hidden, stride, &head}, {}};
+  const Rounding to_logits{head.n(), 1.0F / temperature};
+  for_row_blocks(rows, forward_rows, [=](int64_t begin, int64_t end) {
+    Running running[forward_rows];
+    for (int64_t row = begin; row < end; ++row) running[row - begin].clear();
+    Running* of_row = running - begin;
+    for (int64_t panel = 0; panel < terms.first.w->panels(); ++panel) {
+      panel_rows(begin, end, terms, panel, true, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+        to_logits(column, left, right);
+        if (const uint32_t place = place_of(targets[row], column); place != 0) {
+          const auto low = static_cast<__mmask16>(place), high = static_cast<__mmask16>(place >> 16);
+          logprobs[row] = low != 0 ? _mm512_mask_reduce_add_ps(low, left) : _mm512_mask_reduce_add_ps(high, right);
+        }
+        add_logits<Weight::logit>(of_row[row], left, right, nullptr);
+      });
+    }
+    for (int64_t row = begin; row < end; ++row) {
+      const double sum = sum_of(of_row[row].sum);
+      const double above = std::log(sum);
+      const double normalizer = static_cast<double>(of_row[row].largest) + above;
+      logprobs[row] = static_cast<float>(static_cast<double>(logprobs[row]) - normalizer);
+      entropies[row] = static_cast<float>(above - sum_of(of_row[row].weighted) / sum);
+      normalizers[row] = static_cast<float>(normalizer);
+    }
+  });
+}
+
+void team_token_logprobs_gradient(int64_t rows, const bf16* hidden, int64_t stride, const PackedMatrix& head,
+                                  const PackedMatrix& head_transposed, const int64_t* targets, float temperature,
+                                  const float* normalizers, const float* gradients, bf16* hidden_gradient) {
+  const Terms terms{{hidden, stride, &head}, {}};
+  const Rounding to_logits{head.n(), 1.0F / temperature};
+  const Buffer<bf16> slopes(gradient_rows * slope_stride);
+  const Buffer<float> sums(gradient_rows * head_transposed.padded_n());
+  for_row_blocks(rows, gradient_rows, [&](int64_t begin, int64_t end) {
+    slopes_times_head(
+        begin, end, stride, head, head_transposed, slopes.get(), sums.get(), hidden_gradient,
+        [=](int64_t panel, bf16* out) {
+          panel_rows(begin, end, terms, panel, true, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+            to_logits(column, left, right);
+            const __m512 normalizer = _mm512_set1_ps(normalizers[row]);
+            const __m512 scale = _mm512_set1_ps(-gradients[row] * to_logits.factor);
+            const __m512 one = _mm512_set1_ps(1.0F);
+            const uint32_t place = place_of(targets[row], column);
+            left = exp16(_mm512_sub_ps(left, normalizer));
+            right = exp16(_mm512_sub_ps(right, normalizer));
+            left = _mm512_mask_sub_ps(left, static_cast<__mmask16>(place), left, one);
+            right = _mm512_mask_sub_ps(right, static_cast<__mmask16>(place >> 16), right, one);
+            store16(out + (row - begin) * slope_stride, _mm512_mul_ps(left, scale));
+            store16(out + (row - begin) * slope_stride + 16, _mm512_mul_ps(right, scale));
+          });
+        });
+  });
+}
+
+void team_divergence(int64_t rows, const bf16* student, const bf16* teacher, int64_t stride, const PackedMatrix& head,
+                     float* divergences, float* student_normalizers, float* teacher_normalizers) {
+  const Terms given{{student, stride, &head}, {}};
+  const Terms wanted{{teacher, stride, &head}, {}};
+  const Rounding to_logits{head.n(), 1.0F};
+  for_row_blocks(rows, gradient_rows, [=](int64_t begin, int64_t end) {
+    Running students[gradient_rows], teachers[gradient_rows];
+    __m512 logits[gradient_rows][2];  // the student's, of one panel
+    for (int64_t row = 0; row < end - begin; ++row) {
+      students[row].clear();
+      teachers[row].clear();
+    }
+    Running *student_row = students - begin, *teacher_row = teachers - begin;
+    __m512(*logits_row)[2] = logits - begin;
+    const __m512 zeros[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (int64_t panel = 0; panel < given.first.w->panels(); ++panel) {
+      panel_rows(begin, end, given, panel, true, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+        to_logits(column, left, right);
+        logits_row[row][0] = left;
+        logits_row[row][1] = right;
+        add_logits<Weight::other>(student_row[row], left, right, zeros);
+      });
+      panel_rows(begin, end, wanted, panel, false, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+        to_logits(column, left, right);
+        const __mmask16 first = columns_below(to_logits.vocabulary, column);
+        const __mmask16 second = columns_below(to_logits.vocabulary, column + 16);
+        const __m512 differences[2] = {_mm512_maskz_sub_ps(first, left, logits_row[row][0]),
+                                       _mm512_maskz_sub_ps(second, right, logits_row[row][1])};
+        add_logits<Weight::other>(teacher_row[row], left, right, differences);
+      });
+    }
+    for (int64_t row = begin; row < end; ++row) {
+      const double teacher_sum = sum_of(teacher_row[row].sum);
+      const double of_student = static_cast<double>(student_row[row].largest) + std::log(sum_of(student_row[row].sum));
+      const double of_teacher = static_cast<double>(teacher_row[row].largest) + std::log(teacher_sum);
+      // Σ p (logit − ln Z − (logit' − ln Z'))
+      const double mean_difference = sum_of(teacher_row[row].weighted) / teacher_sum;
+      divergences[row] = static_cast<float>(mean_difference - of_teacher + of_student);
+      student_normalizers[row] = static_cast<float>(of_student);
+      teacher_normalizers[row] = static_cast<float>(of_teacher);
+    }
+  });
+}
+
+void team_divergence_gradient(int64_t rows, const bf16* student, const bf16* teacher, int64_t stride,
+                              const PackedMatrix& head, const PackedMatrix& head_transposed,
+                              const float* student_normalizers, const float* teacher_normalizers,
+                              const float* gradients, bf16* student_gradient) {
+  const Terms given{{student, stride, &head}, {}};
+  const Terms wanted{{teacher, stride, &head}, {}};
+  const Rounding to_logits{head.n(), 1.0F};
+  const Buffer<bf16> slopes(gradient_rows * slope_stride);
+  const Buffer<float> sums(gradient_rows * head_transposed.padded_n());
+  for_row_blocks(rows, gradient_rows, [&](int64_t begin, int64_t end) {
+    __m512 probabilities[gradient_rows][2];  // the teacher's, of one panel
+    __m512(*of_row)[2] = probabilities - begin;
+    slopes_times_head(
+        begin, end, stride, head, head_transposed, slopes.get(), sums.get(), student_gradient,
+        [=](int64_t panel, bf16* out) {
+          panel_rows(begin, end, wanted, panel, true, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+            to_logits(column, left, right);
+            const __m512 normalizer = _mm512_set1_ps(teacher_normalizers[row]);
+            of_row[row][0] = exp16(_mm512_sub_ps(left, normalizer));
+            of_row[row][1] = exp16(_mm512_sub_ps(right, normalizer));
+          });
+          panel_rows(begin, end, given, panel, false, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+            to_logits(column, left, right);
+            const __m512 normalizer = _mm512_set1_ps(student_normalizers[row]);
+            const __m512 scale = _mm512_set1_ps(gradients[row]);
+            left = _mm512_sub_ps(exp16(_mm512_sub_ps(left, normalizer)), of_row[row][0]);
+            right = _mm512_sub_ps(exp16(_mm512_sub_ps(right, normalizer)), of_row[row][1]);
+            store16(out + (row - begin) * slope_stride, _mm512_mul_ps(left, scale));
+            store16(out + (row - begin) * slope_stride + 16, _mm512_mul_ps(right, scale));
+          });
+        });
+  });
+}
+
+namespace {
+
+// One row of team_sample.
+struct Draw {
+  int32_t id;
+  float logprob, entropy;
+};
+
+class Row {
+ public:
+  Row(const float* logits, int64_t size, float factor) : logits_(logits), size_(size), factor_(factor) {}
+
+  Draw draw(bool greedy, float uniform) {
+    if (!find_largest()) return {0, std::numeric_limits<float>::quiet_NaN(), 0.0F};
+    // Σ exp of blocks of tokens, so that only one block is gone through token by token.
+    double sums[most_blocks];
+    const int64_t block = (size_ + most_blocks * 16 - 1) / (most_blocks * 16) * 16;
+    const int64_t blocks = (size_ + block - 1) / block;
+    double total = 0;
+    __m512 weighted = _mm512_setzero_ps();
+    for (int64_t i = 0; i < blocks; ++i) {
+      __m512 sum = _mm512_setzero_ps();
+      const int64_t end = end_of(i, block);
+      for (int64_t at = i * block; at < end; at += 16) {
+        const __m512 x = above_largest(at);
+        const __m512 e = exp16(x);
+        sum = _mm512_add_ps(sum, e);
+        weighted = _mm512_fmadd_ps(e, x, weighted);
+      }
+      sums[i] = static_cast<double>(_mm512_reduce_add_ps(sum));
+      total += sums[i];
+    }
+    int64_t id = 0;
+    if (greedy) {
+      while (logits_[id] != largest_) ++id;
+    } else {
+      const double target = static_cast<double>(uniform) * total;
+      double before = 0;
+      int64_t i = 0;
+      while (i + 1 < blocks && before + sums[i] <= target) before += sums[i++];
+      while (i > 0 && sums[i] == 0) --i;  // rounding left the end, where nothing is possible
+      id = pass(i * block, end_of(i, block), before, target);
+    }
+    const double log_total = std::log(total);
+    const double above =
+        (static_cast<double>(logits_[id]) - static_cast<double>(largest_)) * static_cast<double>(factor_);
+    return {static_cast<int32_t>(id), static_cast<float>(above - log_total),
+            static_cast<float>(log_total - sum_of(weighted) / total)};
+  }
+
+ private:
+  static constexpr int64_t most_blocks = 256;
+
+  int64_t end_of(int64_t i, int64_t block) const { return (i + 1) * block < size_ ? (i + 1) * block : size_; }
+
+  // 16 logits, −∞ beyond the last.
+  __m512 load(int64_t at) const {
+    return _mm512_mask_loadu_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()), columns_below(size_, at),
+                                logits_ + at);
+  }
+
+  __m512 above_largest(int64_t at) const {
+    const __m512 x = _mm512_mul_ps(_mm512_sub_ps(load(at), _mm512_set1_ps(largest_)), _mm512_set1_ps(factor_));
+    return _mm512_max_ps(x, _mm512_set1_ps(vanishing));
+  }
+
+  // False if it isn't a finite number, or a logit is NaN.
+  bool find_largest() {
+    __m512 largest = load(0);
+    __mmask16 broken = 0;
+    for (int64_t at = 0; at < size_; at += 16) {
+      const __m512 values = load(at);
+      broken = static_cast<__mmask16>(broken | _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q));
+      largest = _mm512_max_ps(largest, values);
+    }
+    largest_ = _mm512_reduce_max_ps(largest);
+    const float limit = std::numeric_limits<float>::max();
+    return broken == 0 && largest_ >= -limit && largest_ <= limit;
+  }
+
+  // The first of tokens [begin, end) with which the sum passes the target; the last possible one if rounding left none.
+  int64_t pass(int64_t begin, int64_t end, double sum, double target) const {
+    int64_t last = begin;
+    for (int64_t at = begin; at < end; at += 16) {
+      alignas(64) float e[16];
+      _mm512_store_ps(e, exp16(above_largest(at)));
+      for (int64_t j = 0; j < 16; ++j) {
+        if (e[j] <= 0) continue;
+        last = at + j;
+        sum += static_cast<double>(e[j]);
+        if (sum > target) return last;
+      }
+    }
+    return last;
+  }
+
+  const float* logits_;
+  int64_t size_;
+  float factor_;
+  float largest_ = 0;
+};
+
+}  // namespace
+
+void team_sample(int64_t rows, const float* logits, int64_t stride, int64_t vocabulary, float temperature,
+                 const float* uniforms, int32_t* ids, float* logprobs, float* entropies) {
+  const bool greedy = temperature == 0;
+#pragma omp for schedule(static)
+  for (int64_t row = 0; row < rows; ++row) {
+    const Draw drawn =
+        Row(logits + row * stride, vocabulary, greedy ? 1.0F : 1.0F / temperature).draw(greedy, uniforms[row]);
+    ids[row] = drawn.id;
+    logprobs[row] = drawn.logprob;
+    entropies[row] = drawn.entropy;
+  }
+}
+
+}  // namespace backburn::kernels

@@ -1,0 +1,134 @@
+#include "backburn/model/packed.h"
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+
+#include "backburn/kernels/cpu.h"
+
+namespace backburn::model {
+namespace {
+
+using at::Tensor;
+
+kernels::PackedMatrix pack(const Tensor& matrix) {
+  const Tensor rows = matrix.to(at::kBFloat16).contiguous();
+  return {reinterpret_cast<const kernels::bf16*>(rows.data_ptr()), rows.size(0), rows.size(1)};
+}
+
+// Rows of gate and up in turn, 16 of each: [2 × inner, …].
+Tensor interleaved(const Tensor& gate, const Tensor& up) {
+  const auto blocks = [](const Tensor& x) { return x.unflatten(0, {x.size(0) / 16, 16}); };
+  return at::cat({blocks(gate), blocks(up)}, 1).flatten(0, 1);
+}
+
+Tensor matrix_of(const LayerWeights& layer, Product product) {
+  switch (product) {
+    case Product::qkv:
+      return at::cat({layer.q, layer.k, layer.v});
+    case Product::o:
+      return layer.o;
+    case Product::gate_up:
+      return interleaved(layer.gate, layer.up);
+    case Product::down:
+      return layer.down;
+  }
+  throw std::logic_error("matrix_of: no such product");
+}
+
+std::vector<float> floats(const std::vector<Tensor>& parts) {
+  if (parts.empty() || !parts.front().defined()) return {};
+  const Tensor wide = at::cat(parts).to(at::kFloat).contiguous();
+  return {wide.data_ptr<float>(), wide.data_ptr<float>() + wide.numel()};
+}
+
+constexpr std::array<Product, 4> products = {Product::qkv, Product::o, Product::gate_up, Product::down};
+
+// A and B of a product's projections as single matrices, [low, in] and [out, low].
+std::pair<Tensor, Tensor> low_rank_of(const std::array<LoraPair, 7>& layer, Product product, int64_t rank, double scale) {
+  const int64_t width = padded_rank(rank);
+  std::vector<Tensor> as, bs;
+  const auto members = projections_of(product);
+  for (size_t i = 0; i < members.size(); ++i) {
+    const LoraPair& pair = layer[static_cast<size_t>(members[i])];
+    const auto a = pair.a.to(at::kFloat), b = pair.b.to(at::kFloat) * scale;
+    as.push_back(at::constant_pad_nd(a, {0, 0, 0, width - rank}));
+    const auto before = static_cast<int64_t>(i) * width;
+    const auto after = static_cast<int64_t>(members.size()) * width - before - rank;
+    bs.push_back(at::constant_pad_nd(b, {before, after}));
+  }
+  return {at::cat(as), product == Product::gate_up ? interleaved(bs[0], bs[1]) : at::cat(bs)};
+}
+
+}  // namespace
+
+std::vector<Projection> projections_of(Product product) {
+  switch (product) {
+    case Product::qkv:
+      return {Projection::q, Projection::k, Projection::v};
+    case Product::o:
+      return {Projection::o};
+    case Product::gate_up:
+      return {Projection::gate, Projection::up};
+    case Product::down:
+      return {Projection::down};
+  }
+  throw std::logic_error("projections_of: no such product");
+}
+
+int64_t padded_rank(int64_t rank) { return (rank + 15) / 16 * 16; }
+
+std::shared_ptr<PackedWeights> PackedWeights::make(const ModelConfig& config, const Weights& weights) {
+  const bool fits = config.hidden_size % 32 == 0 && config.intermediate_size % 32 == 0 && config.head_dim % 32 == 0 &&
+                    config.head_dim <= 256 && config.vocab_size % 2 == 0;
+  if (!kernels::available() || weights.embedding.scalar_type() != at::kBFloat16 || !fits) return nullptr;
+  const at::NoGradGuard no_grad;
+  auto packed = std::make_shared<PackedWeights>();
+  packed->weights_ = weights;
+  packed->weights_.packed.reset();
+  for (const LayerWeights& layer : weights.layers) {
+    auto& to = packed->layers_.emplace_back();
+    for (size_t i = 0; i < products.size(); ++i) to[i] = pack(matrix_of(layer, products[i]));
+    packed->qkv_biases_.push_back(layer.q_bias.defined() ? floats({layer.q_bias, layer.k_bias, layer.v_bias})
+                                                         : std::vector<float>());
+    packed->o_biases_.push_back(floats({layer.o_bias}));
+  }
+  packed->head_ = pack(weights.head);
+  return packed;
+}
+
+const PackedProducts& PackedWeights::transposed(size_t index) const {
+  std::call_once(transposed_once_, [&] {
+    const at::NoGradGuard no_grad;
+    for (const LayerWeights& layer : weights_.layers) {
+      auto& to = transposed_.emplace_back();
+      for (size_t i = 0; i < products.size(); ++i) to[i] = pack(matrix_of(layer, products[i]).t());
+    }
+  });
+  return transposed_[index];
+}
+
+const kernels::PackedMatrix& PackedWeights::head_transposed() const {
+  std::call_once(head_once_, [&] {
+    const at::NoGradGuard no_grad;
+    head_transposed_ = pack(weights_.head.t());
+  });
+  return head_transposed_;
+}
+
+PackedAdapter pack_adapter(const Adapter& adapter, bool with_transposed) {
+  const at::NoGradGuard no_grad;
+  PackedAdapter packed;
+  for (const auto& layer : adapter.layers) {
+    auto& forward = packed.layers.emplace_back();
+    if (with_transposed) packed.transposed.emplace_back();
+    for (size_t i = 0; i < products.size(); ++i) {
+      const auto [a, b] = low_rank_of(layer, products[i], adapter.rank, adapter.scale());
+      forward[i] = {pack(a), pack(b)};
+      if (with_transposed) packed.transposed.back()[i] = {pack(a.t()), pack(b.t())};
+    }
+  }
+  return packed;
+}
+
+}  // namespace backburn::model

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <array>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "backburn/kernels/matrix.h"
+#include "backburn/model/lora.h"
+#include "backburn/model/weights.h"
+
+namespace backburn::model {
+
+/// The four products of a decoder layer: q, k and v are one, gate and up are one (in panels of 16 + 16 rows, see
+/// kernels::team_multiply_swiglu).
+enum class Product { qkv, o, gate_up, down };
+std::vector<Projection> projections_of(Product product);
+using PackedProducts = std::array<kernels::PackedMatrix, 4>;
+
+/// A model's frozen weights laid out for kernels/matrix.h, beside the tensors of `Weights`.
+class PackedWeights {
+ public:
+  /// Null where the kernels can't be used: another CPU, weights that are not bf16, sizes that don't fill registers.
+  static std::shared_ptr<PackedWeights> make(const ModelConfig& config, const Weights& weights);
+
+  const PackedProducts& layer(size_t index) const { return layers_[index]; }
+  const kernels::PackedMatrix& head() const { return head_; }  ///< [vocab, hidden]
+  const float* qkv_bias(size_t layer) const { return qkv_biases_[layer].empty() ? nullptr : qkv_biases_[layer].data(); }
+  const float* o_bias(size_t layer) const { return o_biases_[layer].empty() ? nullptr : o_biases_[layer].data(); }
+
+  /// Of the transposed weights, as gradients need them; made at the first call.
+  const PackedProducts& transposed(size_t index) const;
+  const kernels::PackedMatrix& head_transposed() const;  ///< [hidden, vocab]
+
+ private:
+  Weights weights_;  // shares the tensors
+  std::vector<PackedProducts> layers_;
+  std::vector<std::vector<float>> qkv_biases_, o_biases_;
+  kernels::PackedMatrix head_;
+  mutable std::once_flag transposed_once_, head_once_;
+  mutable std::vector<PackedProducts> transposed_;
+  mutable kernels::PackedMatrix head_transposed_;
+};
+
+/// An adapter laid out likewise. The projections of a product have their low-rank places side by side, each rounded up to
+/// a multiple of 16: x · Aᵀ gives [q k v], and B is zero where another projection's places meet a row.
+struct PackedAdapter {
+  struct Pair {
+    kernels::PackedMatrix a;  ///< [low, in]
+    kernels::PackedMatrix b;  ///< [out, low], times the adapter's scale
+  };
+  std::vector<std::array<Pair, 4>> layers;
+  std::vector<std::array<Pair, 4>> transposed;  ///< a [in, low] and b [low, out]; empty unless asked for
+};
+PackedAdapter pack_adapter(const Adapter& adapter, bool with_transposed);
+
+/// Places that a projection takes up in its product's low-rank part: the rank, rounded up to a multiple of 16.
+int64_t padded_rank(int64_t rank);
+
+}  // namespace backburn::model

@@ -1,0 +1,413 @@
+#include "backburn/model/packed_decoder.h"
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+#include "backburn/kernels/attention.h"
+#include "backburn/kernels/elementwise.h"
+#include "backburn/kernels/parallel.h"
+#include "backburn/model/packed.h"
+
+namespace backburn::model::packed {
+namespace {
+
+using at::Tensor;
+using kernels::bf16;
+using kernels::Terms;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+bf16* bits(const Tensor& tensor) { return tensor.defined() ? reinterpret_cast<bf16*>(tensor.data_ptr()) : nullptr; }
+
+Tensor buffer(int64_t rows, int64_t columns) { return at::empty({rows, columns}, at::kBFloat16); }
+
+struct Rotary {
+  Tensor cosine, sine;  // [tokens, head_dim / 2] f32
+};
+
+Rotary rotary_at(const ModelConfig& config, const Tensor& positions) {
+  const auto inverse = at::pow(config.rope_theta, at::arange(0, config.head_dim, 2, at::kFloat)
+                                                      .div_(static_cast<double>(config.head_dim))
+                                                      .neg_());
+  const auto angles = at::outer(positions.to(at::kFloat), inverse);
+  return {angles.cos(), angles.sin()};
+}
+
+kernels::HeadShape head_shape(const ModelConfig& config) {
+  return {config.num_attention_heads, config.num_key_value_heads, config.head_dim};
+}
+
+// Everything that is the same for all layers of a pass.
+struct Pass {
+  const ModelConfig* config = nullptr;
+  const Weights* weights = nullptr;
+  std::shared_ptr<const PackedAdapter> adapter;  // null: the base model
+  int64_t tokens = 0;
+  kernels::HeadShape heads;
+  Rotary rotary;
+
+  const PackedProducts& products(size_t layer) const { return weights->packed->layer(layer); }
+  float eps() const { return static_cast<float>(config->rms_norm_eps); }
+};
+
+Pass make_pass(const Network& network, const Tensor& positions, bool with_gradient) {
+  std::shared_ptr<const PackedAdapter> adapter;
+  if (network.adapter != nullptr) {
+    adapter = network.adapter->packed ? network.adapter->packed
+                                      : std::make_shared<PackedAdapter>(pack_adapter(*network.adapter, with_gradient));
+  }
+  return {network.config,      network.weights,  std::move(adapter), positions.size(0), head_shape(*network.config),
+          rotary_at(*network.config, positions)};
+}
+
+// The values of one layer that its gradient reads again. `low` are the low-rank parts, x · Aᵀ, by product.
+struct LayerTape {
+  Tensor input, qkv, attended, log_sums, middle, gate_up;
+  std::array<Tensor, 4> low;
+};
+
+LayerTape make_tape(const Pass& pass, bool with_gradient) {
+  const int64_t hidden = pass.config->hidden_size;
+  LayerTape tape;
+  tape.qkv = buffer(pass.tokens, pass.heads.width());
+  tape.attended = buffer(pass.tokens, pass.heads.queries());
+  tape.middle = buffer(pass.tokens, hidden);
+  if (with_gradient) {
+    tape.log_sums = at::empty({pass.tokens, pass.heads.heads}, at::kFloat);
+    tape.gate_up = buffer(pass.tokens, 2 * pass.config->intermediate_size);
+  }
+  if (pass.adapter) {
+    for (size_t i = 0; i < tape.low.size(); ++i) tape.low[i] = buffer(pass.tokens, pass.adapter->layers[0][i].a.n());
+  }
+  return tape;
+}
+
+// x · Wᵀ and the low-rank part of one product, whose first factor is computed into the tape here.
+Terms team_terms(const Pass& pass, size_t layer, Product product, const LayerTape& tape, const bf16* x) {
+  const auto which = static_cast<size_t>(product);
+  const kernels::PackedMatrix& w = pass.products(layer)[which];
+  Terms terms{{x, w.k(), &w}, {}};
+  if (!pass.adapter) return terms;
+  const auto& pair = pass.adapter->layers[layer][which];
+  kernels::team_multiply(pass.tokens, {{x, w.k(), &pair.a}, {}}, nullptr, bits(tape.low[which]), pair.a.n());
+  terms.second = {bits(tape.low[which]), pair.b.k(), &pair.b};
+  return terms;
+}
+
+// Buffers that no gradient needs, used by every layer in turn.
+struct Scratch {
+  Tensor normed, activated;
+};
+
+Scratch make_scratch(const Pass& pass) {
+  return {buffer(pass.tokens, pass.config->hidden_size), buffer(pass.tokens, pass.config->intermediate_size)};
+}
+
+// One layer, from tape.input to `output`. attend: fills tape.attended from tape.qkv; a team function.
+template <class Attend>
+void run_layer(const Pass& pass, size_t layer, const LayerTape& tape, const Scratch& scratch, const Tensor& output,
+               const Attend& attend) {
+  const LayerWeights& weights = pass.weights->layers[layer];
+  const PackedWeights& packed = *pass.weights->packed;
+  const int64_t m = pass.tokens;
+  const int64_t hidden = pass.config->hidden_size;
+  kernels::parallel([&] {
+    kernels::team_rms_norm(m, hidden, bits(tape.input), bits(weights.attention_norm), pass.eps(), bits(scratch.normed));
+    kernels::team_multiply(m, team_terms(pass, layer, Product::qkv, tape, bits(scratch.normed)), packed.qkv_bias(layer),
+                           bits(tape.qkv), pass.heads.width());
+    kernels::team_rotate(m, pass.heads.heads + pass.heads.key_value_heads, pass.heads.head_dim,
+                         pass.rotary.cosine.data_ptr<float>(), pass.rotary.sine.data_ptr<float>(), bits(tape.qkv),
+                         pass.heads.width());
+    attend();
+    kernels::team_multiply_residual(m, team_terms(pass, layer, Product::o, tape, bits(tape.attended)),
+                                    packed.o_bias(layer), bits(tape.input), bits(tape.middle), hidden);
+    kernels::team_rms_norm(m, hidden, bits(tape.middle), bits(weights.mlp_norm), pass.eps(), bits(scratch.normed));
+    kernels::team_multiply_swiglu(m, team_terms(pass, layer, Product::gate_up, tape, bits(scratch.normed)),
+                                  bits(tape.gate_up), bits(scratch.activated), pass.config->intermediate_size);
+    kernels::team_multiply_residual(m, team_terms(pass, layer, Product::down, tape, bits(scratch.activated)), nullptr,
+                                    bits(tape.middle), bits(output), hidden);
+  });
+}
+
+Tensor final_norm(const Pass& pass, const Tensor& x) {
+  const Tensor out = at::empty_like(x);
+  kernels::parallel([&] {
+    kernels::team_rms_norm(pass.tokens, x.size(1), bits(x), bits(pass.weights->final_norm), pass.eps(), bits(out));
+  });
+  return out;
+}
+
+// Which earlier tokens each token of the trees sees.
+struct TreeSights {
+  std::vector<kernels::Sight> sights;
+  std::vector<int64_t> trees;  // first token of each, and the end
+};
+
+TreeSights sights_of(const PackedTokens& tokens) {
+  TreeSights result;
+  for (const auto& span : tokens.spans) {
+    result.trees.push_back(span.begin);
+    const auto begin = static_cast<int32_t>(span.begin);
+    const auto prefix = static_cast<int32_t>(span.prefix);
+    result.sights.insert(result.sights.end(), span.prefix, {begin, 0, begin});
+    int64_t at = span.begin + span.prefix;
+    for (const int64_t length : span.branches) {
+      result.sights.insert(result.sights.end(), length, {begin, prefix, static_cast<int32_t>(at)});
+      at += length;
+    }
+  }
+  result.trees.push_back(tokens.tokens());
+  return result;
+}
+
+// What the gradient of a whole pass needs.
+struct Tape : torch::CustomClassHolder {
+  Pass pass;
+  TreeSights sights;
+  std::vector<LayerTape> layers;
+  Tensor last;  // before the final norm
+  int64_t rank = 0;
+  double scale = 1;
+};
+
+// Runs all layers; with `tape`, keeps what the gradient needs.
+Tensor run_layers(const Pass& pass, const TreeSights& sights, const Tensor& ids, Tape* tape,
+                  std::vector<LayerKeyValues>* key_values) {
+  Tensor x = at::embedding(pass.weights->embedding, ids);
+  const Scratch scratch = make_scratch(pass);
+  LayerTape values = make_tape(pass, tape != nullptr);
+  for (size_t layer = 0; layer < pass.weights->layers.size(); ++layer) {
+    if (layer > 0 && tape != nullptr) values = make_tape(pass, true);
+    if (layer > 0 && key_values != nullptr) values.qkv = at::empty_like(values.qkv);
+    values.input = x;
+    const Tensor output = at::empty_like(x);
+    run_layer(pass, layer, values, scratch, output, [&] {
+      kernels::team_attend(pass.heads, pass.tokens, bits(values.qkv), sights.sights.data(), bits(values.attended),
+                           values.log_sums.defined() ? values.log_sums.data_ptr<float>() : nullptr);
+    });
+    if (key_values != nullptr) {
+      const auto part = [&](int64_t begin) {
+        return values.qkv.narrow(1, begin, pass.heads.keys())
+            .view({pass.tokens, pass.heads.key_value_heads, pass.heads.head_dim})
+            .transpose(0, 1);
+      };
+      key_values->push_back({part(pass.heads.queries()), part(pass.heads.queries() + pass.heads.keys())});
+    }
+    if (tape != nullptr) tape->layers.push_back(values);
+    x = output;
+  }
+  if (tape != nullptr) tape->last = x;
+  return final_norm(pass, x);
+}
+
+// The gradients of a product's low-rank factors, each projection's padded to whole registers.
+struct LowRankGradient {
+  Tensor a;  // [padded rank, in]
+  Tensor b;  // [out, padded rank]
+};
+
+struct BackwardBuffers {
+  Tensor gradient;  // of the residual stream, [tokens, hidden] f32
+  Tensor slope;     // the same in bf16
+  Tensor normed, normed_gradient, activated, activated_gradient, gate_up_gradient, attended_gradient, qkv_gradient;
+  Tensor wide_qkv_gradient;  // f32
+  std::array<Tensor, 4> low;
+};
+
+BackwardBuffers make_backward_buffers(const Tape& tape) {
+  const Pass& pass = tape.pass;
+  const int64_t m = pass.tokens;
+  const int64_t hidden = pass.config->hidden_size;
+  const int64_t inner = pass.config->intermediate_size;
+  BackwardBuffers buffers{at::zeros({m, hidden}, at::kFloat),
+                          buffer(m, hidden),
+                          buffer(m, hidden),
+                          buffer(m, hidden),
+                          buffer(m, inner),
+                          buffer(m, inner),
+                          buffer(m, 2 * inner),
+                          buffer(m, pass.heads.queries()),
+                          buffer(m, pass.heads.width()),
+                          at::empty({m, pass.heads.width()}, at::kFloat),
+                          {}};
+  for (size_t i = 0; i < buffers.low.size(); ++i) buffers.low[i] = at::empty_like(tape.layers[0].low[i]);
+  return buffers;
+}
+
+// The gradients of one product y = x · (W + s B A)ᵀ: of its low-rank factors, and (x_gradient not null) of x.
+void team_product_gradient(const Tape& tape, size_t layer, Product product, const bf16* slope, const bf16* x,
+                           const Tensor& low_gradient, std::array<LowRankGradient, 7>& gradients, bf16* x_gradient) {
+  const Pass& pass = tape.pass;
+  const auto which = static_cast<size_t>(product);
+  const auto& pair = pass.adapter->transposed[layer][which];
+  const int64_t m = pass.tokens;
+  const int64_t out = pair.b.k();
+  const int64_t in = pair.a.n();
+  const int64_t width = pair.b.n();  // of the low-rank part
+  bf16* low_slope = bits(low_gradient);
+  kernels::team_multiply(m, {{slope, out, &pair.b}, {}}, nullptr, low_slope, width);
+  if (x_gradient != nullptr) {
+    const kernels::PackedMatrix& w = pass.weights->packed->transposed(layer)[which];
+    kernels::team_multiply(m, {{slope, out, &w}, {low_slope, width, &pair.a}}, nullptr, x_gradient, in);
+  }
+  const int64_t padded = padded_rank(tape.rank);
+  const bf16* low = bits(tape.layers[layer].low[which]);
+  const auto members = projections_of(product);
+  int64_t column = 0;  // first of the projection's outputs
+  for (size_t i = 0; i < members.size(); ++i) {
+    const LowRankGradient& gradient = gradients[static_cast<size_t>(members[i])];
+    const int64_t place = static_cast<int64_t>(i) * padded;
+    const int64_t rows = gradient.b.size(0);
+    const bool paired = product == Product::gate_up;
+    const bf16* own_slope = slope + (paired ? static_cast<int64_t>(i) * 16 : column);
+    kernels::team_outer_add(m, own_slope, out, rows, paired ? 32 : 16, low + place, width, padded,
+                            static_cast<float>(tape.scale), gradient.b.data_ptr<float>(), padded, 1);
+    kernels::team_outer_add(m, x, in, in, 16, low_slope + place, width, padded, 1.0F, gradient.a.data_ptr<float>(), 1,
+                            in);
+    column += rows;
+  }
+}
+
+void run_layer_gradient(const Tape& tape, size_t layer, const BackwardBuffers& work,
+                        std::array<LowRankGradient, 7>& gradients) {
+  const Pass& pass = tape.pass;
+  const LayerTape& values = tape.layers[layer];
+  const LayerWeights& weights = pass.weights->layers[layer];
+  const int64_t m = pass.tokens;
+  const int64_t hidden = pass.config->hidden_size;
+  const auto gradient_of = [&](Product product, const Tensor& slope, const Tensor& x, const Tensor& x_gradient) {
+    team_product_gradient(tape, layer, product, bits(slope), bits(x), work.low[static_cast<size_t>(product)], gradients,
+                          bits(x_gradient));
+  };
+  work.wide_qkv_gradient.zero_();
+  kernels::parallel([&] {
+    // The activation's values are needed for down's factors: the first product gives its gradient only.
+    const auto& down = pass.adapter->transposed[layer][static_cast<size_t>(Product::down)];
+    const auto& low_down = work.low[static_cast<size_t>(Product::down)];
+    kernels::team_multiply(m, {{bits(work.slope), hidden, &down.b}, {}}, nullptr, bits(low_down), down.b.n());
+    kernels::team_multiply(m,
+                           {{bits(work.slope), hidden, &pass.weights->packed->transposed(layer)[static_cast<size_t>(Product::down)]},
+                            {bits(low_down), down.b.n(), &down.a}},
+                           nullptr, bits(work.activated_gradient), pass.config->intermediate_size);
+    kernels::team_swiglu_gradient(m, pass.config->intermediate_size, bits(values.gate_up), bits(work.activated_gradient),
+                                  bits(work.gate_up_gradient), bits(work.activated));
+    gradient_of(Product::down, work.slope, work.activated, Tensor());
+    kernels::team_rms_norm(m, hidden, bits(values.middle), bits(weights.mlp_norm), pass.eps(), bits(work.normed));
+    gradient_of(Product::gate_up, work.gate_up_gradient, work.normed, work.normed_gradient);
+    kernels::team_rms_norm_gradient(m, hidden, bits(values.middle), bits(weights.mlp_norm), pass.eps(),
+                                    bits(work.normed_gradient), work.gradient.data_ptr<float>(), bits(work.slope));
+
+    gradient_of(Product::o, work.slope, values.attended, work.attended_gradient);
+    kernels::team_attend_gradient(pass.heads, tape.sights.trees.data(), static_cast<int64_t>(tape.sights.trees.size()) - 1,
+                                  bits(values.qkv), tape.sights.sights.data(), bits(values.attended),
+                                  values.log_sums.data_ptr<float>(), bits(work.attended_gradient),
+                                  work.wide_qkv_gradient.data_ptr<float>());
+    kernels::team_rotate_back(m, pass.heads.heads + pass.heads.key_value_heads, pass.heads.head_dim,
+                              pass.rotary.cosine.data_ptr<float>(), pass.rotary.sine.data_ptr<float>(),
+                              work.wide_qkv_gradient.data_ptr<float>(), bits(work.qkv_gradient), pass.heads.width());
+    kernels::team_rms_norm(m, hidden, bits(values.input), bits(weights.attention_norm), pass.eps(), bits(work.normed));
+    // Nothing is trained below the first layer.
+    gradient_of(Product::qkv, work.qkv_gradient, work.normed, layer == 0 ? Tensor() : work.normed_gradient);
+    if (layer > 0) {
+      kernels::team_rms_norm_gradient(m, hidden, bits(values.input), bits(weights.attention_norm), pass.eps(),
+                                      bits(work.normed_gradient), work.gradient.data_ptr<float>(), bits(work.slope));
+    }
+  });
+}
+
+class HiddenStates : public torch::autograd::Function<HiddenStates> {
+ public:
+  static Tensor forward(AutogradContext* context, at::TensorList parameters, const c10::intrusive_ptr<Tape>& tape,
+                        const Tensor& ids) {
+    (void)parameters;  // what the gradients are of; their values are in the packed adapter
+    context->saved_data["tape"] = c10::IValue::make_capsule(tape);
+    return run_layers(tape->pass, tape->sights, ids, tape.get(), nullptr);
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& slopes) {
+    const auto holder = context->saved_data["tape"].toCapsule();
+    const Tape& tape = static_cast<const Tape&>(*holder);
+    const Pass& pass = tape.pass;
+    const auto work = make_backward_buffers(tape);
+    const Tensor slope = slopes[0].contiguous();
+    kernels::parallel([&] {
+      kernels::team_rms_norm_gradient(pass.tokens, pass.config->hidden_size, bits(tape.last),
+                                      bits(pass.weights->final_norm), pass.eps(), bits(slope),
+                                      work.gradient.data_ptr<float>(), bits(work.slope));
+    });
+    const size_t layers = tape.layers.size();
+    variable_list result(layers * 14 + 2);
+    for (size_t layer = layers; layer-- > 0;) {
+      std::array<LowRankGradient, 7> gradients;
+      const int64_t padded = padded_rank(tape.rank);
+      for (size_t i = 0; i < gradients.size(); ++i) {
+        const auto [out, in] = projection_shape(*pass.config, static_cast<Projection>(i));
+        gradients[i] = {at::zeros({padded, in}, at::kFloat), at::zeros({out, padded}, at::kFloat)};
+      }
+      run_layer_gradient(tape, layer, work, gradients);
+      for (size_t i = 0; i < gradients.size(); ++i) {
+        result[layer * 14 + 2 * i] = gradients[i].a.narrow(0, 0, tape.rank);
+        result[layer * 14 + 2 * i + 1] = gradients[i].b.narrow(1, 0, tape.rank);
+      }
+    }
+    return result;
+  }
+};
+
+}  // namespace
+
+Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values) {
+  const bool with_gradient = at::GradMode::is_enabled() && network.adapter != nullptr && !network.adapter->packed;
+  if (!with_gradient) {
+    const at::NoGradGuard no_grad;
+    return run_layers(make_pass(network, tokens.positions, false), sights_of(tokens), tokens.ids, nullptr, key_values);
+  }
+  const auto tape = c10::make_intrusive<Tape>();
+  tape->pass = make_pass(network, tokens.positions, true);
+  tape->sights = sights_of(tokens);
+  tape->rank = network.adapter->rank;
+  tape->scale = network.adapter->scale();
+  const auto parameters = network.adapter->parameters();
+  return HiddenStates::apply(at::TensorList(parameters), tape, tokens.ids);
+}
+
+Tensor logits(const Network& network, const Tensor& hidden) {
+  const auto& head = network.weights->packed->head();
+  const Tensor rows = hidden.contiguous();
+  const Tensor out = buffer(rows.size(0), head.n());
+  kernels::parallel([&] {
+    kernels::team_multiply(rows.size(0), {{bits(rows), head.k(), &head}, {}}, nullptr, bits(out), head.n());
+  });
+  return out.to(at::kFloat);
+}
+
+Tensor decode_step(const Network& network, std::span<const int32_t> ids, KeyValueCache& cache) {
+  const at::NoGradGuard no_grad;
+  const auto rows = static_cast<int64_t>(ids.size());
+  const auto token_ids = at::empty({rows}, at::kLong);
+  const auto positions = at::empty({rows}, at::kLong);
+  std::copy(ids.begin(), ids.end(), token_ids.data_ptr<int64_t>());
+  std::copy_n(cache.lengths.begin(), rows, positions.data_ptr<int64_t>());
+
+  const Pass pass = make_pass(network, positions, false);
+  const Scratch scratch = make_scratch(pass);
+  LayerTape values = make_tape(pass, false);
+  Tensor output = at::embedding(network.weights->embedding, token_ids);
+  values.input = at::empty_like(output);
+  for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
+    std::swap(values.input, output);
+    const auto& held = cache.layers[layer];
+    run_layer(pass, layer, values, scratch, output, [&] {
+      kernels::team_attend_cached(pass.heads, rows, bits(values.qkv), cache.lengths.data(), held.keys.size(2),
+                                  bits(held.keys), bits(held.values), bits(values.attended));
+    });
+  }
+  for (int64_t row = 0; row < rows; ++row) ++cache.lengths[row];
+  return final_norm(pass, output);
+}
+
+}  // namespace backburn::model::packed
