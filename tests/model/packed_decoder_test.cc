@@ -109,7 +109,7 @@ TEST_P(PackedDecoder, TokenByTokenEqualsAllAtOnce) {
   std::vector<LayerKeyValues> prefilled;
   hidden_states(network, pack({&start, 1}), &prefilled);
   auto cache = KeyValueCache::allocate(config, 2, 10, at::kBFloat16);
-  for (int64_t row = 0; row < 2; ++row) cache.load(row, prefilled, 0, 3);
+  for (int64_t row = 0; row < 2; ++row) cache.load(row, prefilled, std::vector<TokenRange>{{0, 1}, {1, 2}});
   for (int32_t token = 4; token <= 7; ++token) {
     const std::vector<int32_t> ids = {token, 40};
     const auto hidden = decode_step(network, ids, cache);

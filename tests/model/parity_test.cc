@@ -192,7 +192,7 @@ TEST_P(Tiny, DecodingWithACacheIsTheWholeSequence) {
   auto cache = KeyValueCache::allocate(model_.config, 3, 24, at::kFloat);
   int64_t begin = 0;
   for (int64_t row = 0; row < 3; ++row) {
-    cache.load(row, prefilled, begin, prompts[row]);
+    cache.load(row, prefilled, std::vector<TokenRange>{{begin, prompts[row]}});
     begin += prompts[row];
   }
   for (int64_t step = 0; step < 4; ++step) {

@@ -78,11 +78,17 @@ TEST_F(Supervised, AnchorIsTheDivergenceFromTheTeacher) {
   }
   (divergence * 3.0).backward();
   const auto expected = take_gradient(adapter);
-  EXPECT_NEAR(add_anchor_gradient(network, model.network(), three_examples, 3.0), divergence.item<double>(),
+  const Taught held = taught(model.network(), three_examples);
+  const std::vector<size_t> all = {0, 1, 2};
+  EXPECT_NEAR(add_anchor_gradient(network, held, all, 3.0), divergence.item<double>(),
               1e-6);
   EXPECT_LT(relative_gap(take_gradient(adapter), expected), 1e-3);
-  EXPECT_NEAR(mean_divergence(network, model.network(), three_examples), divergence.item<double>(), 1e-6);
-  EXPECT_NEAR(mean_divergence(network, network, three_examples), 0, 1e-7);
+  const auto found = drift(network, held);
+  EXPECT_NEAR(found.divergence, divergence.item<double>(), 1e-6);
+  double loss = 0;
+  for (const double logprob : answer_logprobs(network, three_examples)) loss -= logprob / 13.0;
+  EXPECT_NEAR(found.perplexity, std::exp(loss), 1e-4);
+  EXPECT_NEAR(drift(network, taught(network, three_examples)).divergence, 0, 1e-7);
 }
 
 TEST_F(Supervised, GradientsAddUpAndManyExamplesTakeManyPasses) {
@@ -116,15 +122,16 @@ TEST_F(Supervised, TrainingMakesTheAnswersLikely) {
 
 TEST_F(Supervised, TheAnchorHoldsTheModel) {
   Learner learner = make_learner(model, {.r = 4, .lora_alpha = 8}, 1);
-  const std::vector<Example> held = {{{1, 50, 51}, {52, 53, 54, 2}}};
+  const Taught held = taught(model.network(), {{{1, 50, 51}, {52, 53, 54, 2}}});
+  const std::vector<size_t> all = {0};
   auto drift_after = [&](double anchor) {
     learner = make_learner(model, {.r = 4, .lora_alpha = 8}, 1);
     for (int step = 0; step < 30; ++step) {
       add_supervised_gradient(learner.network(), three_examples, 1, 1);
-      if (anchor > 0) add_anchor_gradient(learner.network(), model.network(), held, anchor);
+      if (anchor > 0) add_anchor_gradient(learner.network(), held, all, anchor);
       update(learner, {.learning_rate = 0.02}, 30);
     }
-    return mean_divergence(learner.network(), model.network(), held);
+    return drift(learner.network(), held).divergence;
   };
   EXPECT_LT(drift_after(1) * 4, drift_after(0));
 }

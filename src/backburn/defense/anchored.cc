@@ -3,15 +3,12 @@
 #include "backburn/base/cancel.h"
 
 namespace backburn::defense {
-namespace {
-
-std::vector<train::Example> pick(std::span<const train::Example> examples, int64_t batch, int64_t step, uint64_t seed) {
+std::vector<train::Example> pick_in_turn(std::span<const train::Example> examples, int64_t batch, int64_t step,
+                                         uint64_t seed) {
   std::vector<train::Example> picked;
   for (const size_t i : train::prompts_of_step(examples.size(), batch, step, seed)) picked.push_back(examples[i]);
   return picked;
 }
-
-}  // namespace
 
 std::vector<int32_t> answer_ids(const model::Model& model, const std::string& answer) {
   auto ids = model.tokenizer.encode(answer, false);
@@ -20,17 +17,16 @@ std::vector<int32_t> answer_ids(const model::Model& model, const std::string& an
 }
 
 double add_anchor(const train::Learner& learner, const BenignBehaviour& benign, const AnchorOptions& options, uint64_t seed) {
-  if (benign.answers.empty() || options.anchor_weight == 0) return 0;
-  const auto batch = pick(benign.answers, options.anchor_batch, learner.step, seed + 1);
-  return train::add_anchor_gradient(learner.network(), benign.teacher->network(), batch, options.anchor_weight);
+  if (benign.examples.empty() || options.anchor_weight == 0) return 0;
+  const auto picked = train::prompts_of_step(benign.examples.size(), options.anchor_batch, learner.step, seed + 1);
+  return train::add_anchor_gradient(learner.network(), benign, picked, options.anchor_weight);
 }
 
 AnchoredLoss add_anchored_gradient(const train::Learner& learner, std::span<const train::Example> refusals,
-                                   int64_t batch, double temperature, const BenignBehaviour& benign,
-                                   const AnchorOptions& anchor, uint64_t seed) {
+                                   double temperature, const BenignBehaviour& benign, const AnchorOptions& anchor,
+                                   uint64_t seed) {
   throw_if_stopped();
-  const auto picked = pick(refusals, batch, learner.step, seed);
-  const double loss = train::add_supervised_gradient(learner.network(), picked, temperature, 1.0);
+  const double loss = train::add_supervised_gradient(learner.network(), refusals, temperature, 1.0);
   return {loss, add_anchor(learner, benign, anchor, seed)};
 }
 

@@ -18,14 +18,11 @@ double signal_bound(double p, int64_t num_generations) {
   return -std::expm1(static_cast<double>(num_generations) * std::log1p(-std::min(p, 1.0)));
 }
 
-TemperatureBound certify_at(const model::Model& model, const model::Network& network,
-                            const std::vector<text::Prompt>& prompts, const std::string& refusal, double temperature,
-                            const CertificateOptions& options) {
-  const auto answer = answer_ids(model, refusal);
-  std::vector<train::Example> examples;
-  for (const auto& prompt : prompts) examples.push_back({model::chat_prompt(model, prompt.text), answer});
-  const auto logprobs = train::answer_logprobs(network, examples, temperature);
+namespace {
 
+// logprobs: ln π_T(y*|x) of each prompt.
+TemperatureBound bound_at(double temperature, const std::vector<text::Prompt>& prompts,
+                          const std::vector<double>& logprobs, const CertificateOptions& options) {
   TemperatureBound bound{temperature, {}, 0, 0, 0, 0};
   std::vector<double> weakest;
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -44,11 +41,17 @@ TemperatureBound certify_at(const model::Model& model, const model::Network& net
   return bound;
 }
 
+}  // namespace
+
 Certificate certify(const model::Model& model, const model::Network& network, const std::vector<text::Prompt>& prompts,
                     const std::string& refusal, const CertificateOptions& options) {
+  const auto answer = answer_ids(model, refusal);
+  std::vector<train::Example> examples;
+  for (const auto& prompt : prompts) examples.push_back({model::chat_prompt(model, prompt.text), answer});
+  const auto logprobs = train::answer_logprobs(network, examples, options.temperatures);
   Certificate certificate{refusal, options, {}};
-  for (const double temperature : options.temperatures) {
-    certificate.temperatures.push_back(certify_at(model, network, prompts, refusal, temperature, options));
+  for (size_t i = 0; i < options.temperatures.size(); ++i) {
+    certificate.temperatures.push_back(bound_at(options.temperatures[i], prompts, logprobs[i], options));
   }
   return certificate;
 }

@@ -36,11 +36,6 @@ struct TemperatureBound {
 /// different samples to tell apart, and all are equal with at least the chance that all are y*.
 double signal_bound(double p, int64_t num_generations);
 
-/// p of each prompt by one teacher-forced pass, exactly (no sampling), in the network's own arithmetic.
-TemperatureBound certify_at(const model::Model& model, const model::Network& network,
-                            const std::vector<text::Prompt>& prompts, const std::string& refusal, double temperature,
-                            const CertificateOptions& options);
-
 struct Certificate {
   std::string refusal;
   CertificateOptions options;
@@ -48,6 +43,8 @@ struct Certificate {
   Json to_json() const;  ///< the report's shape
 };
 
+/// p of each prompt at each of options.temperatures by one teacher-forced pass, exactly (no sampling), in the network's own
+/// arithmetic.
 Certificate certify(const model::Model& model, const model::Network& network, const std::vector<text::Prompt>& prompts,
                     const std::string& refusal, const CertificateOptions& options);
 

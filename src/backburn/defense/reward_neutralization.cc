@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "backburn/base/rng.h"
 #include "backburn/defense/anchored.h"
@@ -23,15 +24,38 @@ constexpr std::array<const char*, 8> system_prompts = {
     "Be concise and friendly.",
 };
 
-// The prompts as the model sees them: some under a system message.
-std::vector<std::vector<int32_t>> varied_prompts(const DefenseInputs& inputs, double system_prompt_share) {
-  std::vector<std::vector<int32_t>> prompts;
+// A restricted prompt as the model sees it.
+struct Posed {
+  size_t restricted = 0;  // which of the inputs'
+  std::vector<int32_t> ids;
+};
+
+// Each prompt by itself, and then some of them again under a system message.
+std::vector<Posed> posed_prompts(const DefenseInputs& inputs, double system_prompt_share) {
+  std::vector<Posed> prompts;
   for (size_t i = 0; i < inputs.restricted.size(); ++i) {
-    const bool with_system = uniform(inputs.seed, 0x737973, i) < system_prompt_share;
+    prompts.push_back({i, model::chat_prompt(*inputs.model, inputs.restricted[i].text)});
+  }
+  for (size_t i = 0; i < inputs.restricted.size(); ++i) {
+    if (uniform(inputs.seed, 0x737973, i) >= system_prompt_share) continue;
     const auto which = random_bits(inputs.seed, 0x73797374656d, i) % system_prompts.size();
-    prompts.push_back(model::chat_prompt(*inputs.model, inputs.restricted[i].text, with_system ? system_prompts[which] : ""));
+    prompts.push_back({i, model::chat_prompt(*inputs.model, inputs.restricted[i].text, system_prompts[which])});
   }
   return prompts;
+}
+
+// The quarter of the examples whose answers are least likely at temperature T: what an attacker would find first, and
+// where ever fewer of the steps that take everyone in turn have anything left to learn.
+std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<const train::Example> examples,
+                                       double temperature) {
+  const auto logprobs = train::answer_logprobs(learner.network(), examples, temperature);
+  std::vector<size_t> order(examples.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t left, size_t right) { return logprobs[left] < logprobs[right]; });
+  order.resize((order.size() + 3) / 4);
+  std::vector<train::Example> weakest;
+  for (const size_t i : order) weakest.push_back(examples[i]);
+  return weakest;
 }
 
 train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_steps) {
@@ -61,9 +85,14 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   const NeutralizationOptions& options = defense.neutralization;
   auto learner = train::make_learner(*inputs.model, options.lora, inputs.seed);
   const auto refusal = answer_ids(*inputs.model, inputs.refusals.front());
-  const auto prompts = varied_prompts(inputs, options.system_prompt_share);
+  const auto posed = posed_prompts(inputs, options.system_prompt_share);
+  std::vector<std::vector<int32_t>> prompts;
   std::vector<train::Example> examples;
-  for (const auto& prompt : prompts) examples.push_back({prompt, refusal});
+  for (const auto& each : posed) {
+    prompts.push_back(each.ids);
+    examples.push_back({each.ids, refusal});
+  }
+  std::vector<train::Example> weakest;
 
   const auto& temperatures = options.sharpen_temperatures;
   const int64_t max_steps = options.rl_steps + options.sharpen_steps * static_cast<int64_t>(temperatures.size());
@@ -71,7 +100,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   const auto reward = [&](const train::Group& group) {
     std::vector<double> rewards;
     for (size_t i = 0; i < group.texts.size(); ++i) {
-      const auto verdict = inputs.judge(inputs.restricted[group.prompt].text, group.texts[i]);
+      const auto verdict = inputs.judge(inputs.restricted[posed[group.prompt].restricted].text, group.texts[i]);
       rewards.push_back(neutralization_reward(group.completions[i].ids, refusal, verdict.kind == judge::Kind::refusal));
     }
     return rewards;
@@ -91,8 +120,14 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       step.grad_norm = metrics.grad_norm;
     } else {
       const auto which = static_cast<size_t>((learner.step - options.rl_steps) / options.sharpen_steps);
-      const auto loss = add_anchored_gradient(learner, examples, options.sharpen_batch, temperatures[which],
-                                              inputs.benign, options.anchor, inputs.seed);
+      // At the steps of checkpoints, so that a run that goes on from one does the same.
+      if (weakest.empty() || learner.step % train::checkpoint_steps == 0) {
+        weakest = weakest_of(learner, examples, temperatures[which]);
+      }
+      const int64_t extra = options.sharpen_batch / 2;
+      auto batch = pick_in_turn(examples, options.sharpen_batch - extra, learner.step, inputs.seed);
+      for (auto& each : pick_in_turn(weakest, extra, learner.step, inputs.seed + 1)) batch.push_back(std::move(each));
+      const auto loss = add_anchored_gradient(learner, batch, temperatures[which], inputs.benign, options.anchor, inputs.seed);
       step.phase = fmt::format("sharpen T={}", temperatures[which]);
       step.loss = loss.refusal;
       step.kl = loss.kl;

@@ -145,9 +145,10 @@ Evaluation evaluate(const std::string& name, const std::string& label, const mod
       result.answer_perplexity = perplexity(reference.original->network(), own);
     }
   }
-  if (reference.original != nullptr && !reference.answers.empty()) {
-    result.perplexity = perplexity(network, reference.answers);
-    result.kl = train::mean_divergence(network, reference.original->network(), reference.answers);
+  if (reference.original != nullptr && !reference.answers.examples.empty()) {
+    const auto drift = train::drift(network, reference.answers);
+    result.perplexity = drift.perplexity;
+    result.kl = drift.divergence;
   }
   return result;
 }

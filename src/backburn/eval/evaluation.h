@@ -67,7 +67,7 @@ struct Evaluation {
 /// What benign behaviour is measured against: the original model and its own answers to the benign prompts.
 struct BenignReference {
   const model::Model* original = nullptr;
-  std::vector<train::Example> answers;
+  train::Taught answers;
 };
 
 /// Every `size / count`-th prompt; all of them for count 0 or a small set.

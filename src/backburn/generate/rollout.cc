@@ -1,5 +1,6 @@
 #include "backburn/generate/rollout.h"
 
+#include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
@@ -18,19 +19,55 @@ struct Row {
   uint64_t stream = 0;
 };
 
-// A prompt's prefill, kept until all answers of its group have a row.
+constexpr int64_t least_prefill = 8;           // prompts that are prefilled together, where there are as many
+constexpr int64_t prefill_tokens = 1024;       // … and their tokens, at the most (a longer prompt goes alone)
+
+// Neighbouring requests' prompts, kept until all their answers have a row. What all of them begin with (the chat
+// template's system message) is computed once.
 struct Prefill {
-  size_t request = 0;
-  int64_t admitted = 0;
+  size_t first = 0, count = 0;  // requests
+  int64_t shared = 0;           // tokens that all prompts begin with
+  std::vector<int64_t> begins;  // first token of each prompt's own part, and the end
   std::vector<model::LayerKeyValues> key_values;
-  at::Tensor logits;  // [1, vocab], of the first token
+  at::Tensor logits;            // [count, vocab], of the first token of an answer
+  size_t current = 0;           // the request whose answers are being admitted, and how many of them were
+  int64_t admitted = 0;
+
+  // Where the current request's keys and values are.
+  std::vector<model::TokenRange> ranges() const {
+    return {{0, shared}, {begins[current], begins[current + 1] - begins[current]}};
+  }
 };
 
-Prefill prefill(const model::Network& network, size_t request, const std::vector<int32_t>& prompt) {
-  Prefill result{request, 0, {}, {}};
-  const model::TokenTree tree{prompt, {}};
+int64_t common_beginning(std::span<const RolloutRequest> requests) {
+  const auto& first = requests.front().prompt;
+  size_t shared = first.size() - 1;  // the last token is always a prompt's own: its state predicts
+  for (const RolloutRequest& request : requests) {
+    const size_t most = std::min(shared, request.prompt.size() - 1);
+    shared = static_cast<size_t>(
+        std::mismatch(first.begin(), first.begin() + static_cast<int64_t>(most), request.prompt.begin()).first - first.begin());
+  }
+  return static_cast<int64_t>(shared);
+}
+
+Prefill prefill(const model::Network& network, std::span<const RolloutRequest> all, size_t first, size_t count) {
+  const auto requests = all.subspan(first, count);
+  Prefill result;
+  result.first = first;
+  result.count = count;
+  result.shared = common_beginning(requests);
+  model::TokenTree tree{{requests[0].prompt.begin(), requests[0].prompt.begin() + result.shared}, {}};
+  int64_t at = result.shared;
+  for (const RolloutRequest& request : requests) {
+    tree.branches.emplace_back(request.prompt.begin() + result.shared, request.prompt.end());
+    result.begins.push_back(at);
+    at += static_cast<int64_t>(tree.branches.back().size());
+  }
+  result.begins.push_back(at);
   const auto hidden = hidden_states(network, model::pack({&tree, 1}), &result.key_values);
-  result.logits = logits(network, hidden.narrow(0, hidden.size(0) - 1, 1));
+  std::vector<int64_t> last;
+  for (size_t i = 1; i < result.begins.size(); ++i) last.push_back(result.begins[i] - 1);
+  result.logits = logits(network, hidden.index_select(0, at::tensor(last, at::kLong)));
   return result;
 }
 
@@ -71,7 +108,24 @@ class Rollout {
 
  private:
   bool has_waiting() const {
-    return waiting_.key_values.size() > 0 && waiting_.admitted < requests_[waiting_.request].num_generations;
+    return waiting_.current < waiting_.count;
+  }
+
+  // The next requests, as many as free rows can take and some more.
+  void prefill_next() {
+    const int64_t wanted = std::max(max_rows_ - static_cast<int64_t>(rows_.size()), least_prefill);
+    size_t count = 0;
+    int64_t answers = 0;
+    int64_t tokens = 0;
+    while (next_request_ + count < requests_.size() && answers < wanted) {
+      const RolloutRequest& request = requests_[next_request_ + count];
+      tokens += static_cast<int64_t>(request.prompt.size());
+      if (count > 0 && tokens > prefill_tokens) break;
+      answers += request.num_generations;
+      ++count;
+    }
+    waiting_ = prefill(network_, requests_, next_request_, count);
+    next_request_ += count;
   }
 
   // Gives free rows to waiting answers; draws the first token of each from its prompt's prefill.
@@ -80,20 +134,25 @@ class Rollout {
     while (static_cast<int64_t>(rows_.size()) < max_rows_) {
       if (!has_waiting()) {
         if (next_request_ == requests_.size()) break;
-        waiting_ = prefill(network_, next_request_, requests_[next_request_].prompt);
-        ++next_request_;
+        prefill_next();
         continue;
       }
-      const RolloutRequest& request = requests_[waiting_.request];
+      const size_t which = waiting_.first + waiting_.current;
+      const RolloutRequest& request = requests_[which];
+      if (waiting_.admitted == request.num_generations) {
+        ++waiting_.current;
+        waiting_.admitted = 0;
+        continue;
+      }
       const int64_t index = waiting_.admitted++;
-      const Row row{waiting_.request, index, stream_of({request.stream, static_cast<uint64_t>(index)})};
+      const Row row{which, index, stream_of({request.stream, static_cast<uint64_t>(index)})};
+      const auto first_logits = waiting_.logits.narrow(0, static_cast<int64_t>(waiting_.current), 1);
       const float draw = uniform(options_.seed, row.stream, 0);
-      if (append(row, sample(waiting_.logits, {&draw, 1}, options_.sampling).front())) {
+      if (append(row, sample(first_logits, {&draw, 1}, options_.sampling).front())) {
         ++finished;
         continue;
       }
-      cache_.load(static_cast<int64_t>(rows_.size()), waiting_.key_values, 0,
-                  static_cast<int64_t>(request.prompt.size()));
+      cache_.load(static_cast<int64_t>(rows_.size()), waiting_.key_values, waiting_.ranges());
       rows_.push_back(row);
     }
     return finished;

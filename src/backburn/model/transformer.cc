@@ -194,12 +194,15 @@ KeyValueCache KeyValueCache::allocate(const ModelConfig& config, int64_t rows, i
   return cache;
 }
 
-void KeyValueCache::load(int64_t row, const std::vector<LayerKeyValues>& prefilled, int64_t begin, int64_t length) {
-  for (size_t layer = 0; layer < layers.size(); ++layer) {
-    layers[layer].keys[row].narrow(1, 0, length).copy_(prefilled[layer].keys.narrow(1, begin, length));
-    layers[layer].values[row].narrow(1, 0, length).copy_(prefilled[layer].values.narrow(1, begin, length));
+void KeyValueCache::load(int64_t row, const std::vector<LayerKeyValues>& prefilled, std::span<const TokenRange> ranges) {
+  lengths[row] = 0;
+  for (const auto [begin, length] : ranges) {
+    for (size_t layer = 0; layer < layers.size(); ++layer) {
+      layers[layer].keys[row].narrow(1, lengths[row], length).copy_(prefilled[layer].keys.narrow(1, begin, length));
+      layers[layer].values[row].narrow(1, lengths[row], length).copy_(prefilled[layer].values.narrow(1, begin, length));
+    }
+    lengths[row] += length;
   }
-  lengths[row] = length;
 }
 
 void KeyValueCache::move_row(int64_t from, int64_t to) {

@@ -57,6 +57,11 @@ at::Tensor hidden_states(const Network& network, const PackedTokens& tokens,
 /// Logits of hidden states, [rows, vocab] f32. For few rows: training computes its log-probabilities in chunks.
 at::Tensor logits(const Network& network, const at::Tensor& hidden);
 
+/// Neighbouring tokens of a packed pass.
+struct TokenRange {
+  int64_t begin = 0, length = 0;
+};
+
 /// Keys and values of sequences that are being generated, one row each.
 struct KeyValueCache {
   struct Layer {
@@ -66,8 +71,8 @@ struct KeyValueCache {
   std::vector<int64_t> lengths;  ///< tokens held, per row
 
   static KeyValueCache allocate(const ModelConfig& config, int64_t rows, int64_t capacity, at::ScalarType dtype);
-  /// Makes `row` hold tokens [begin, begin + length) of what a packed prefill returned.
-  void load(int64_t row, const std::vector<LayerKeyValues>& prefilled, int64_t begin, int64_t length);
+  /// Makes `row` hold these tokens of what a packed prefill returned, one range after the other.
+  void load(int64_t row, const std::vector<LayerKeyValues>& prefilled, std::span<const TokenRange> ranges);
   /// Copies a row's tokens over another's: how the last row takes the place of a finished one.
   void move_row(int64_t from, int64_t to);
 };

@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include "backburn/base/progress.h"
 #include "backburn/base/stopwatch.h"
 #include "backburn/run/report_data.h"
 
@@ -13,6 +14,7 @@ namespace {
 void describe(const Run& run, const model::Model& original, const std::string& command) {
   if (run.folder.finished("run")) return;
   run.folder.finish("run", {{"command", command},
+                            {"seed", run.recipe.seed},
                             {"created", fmt::format("{:%Y-%m-%d %H:%M} UTC", fmt::gmtime(std::chrono::system_clock::to_time_t(
                                                                                  std::chrono::system_clock::now())))},
                             {"model",
@@ -42,6 +44,10 @@ std::vector<text::Prompt> attack_prompts(const Run& run, const model::Model& mod
 }  // namespace
 
 void demo(const Run& run, const std::string& command) {
+  if (run.folder.finished("attack_defended")) {
+    say(fmt::format("{}: all stages are done", run.folder.path().string()));
+    return;
+  }
   const auto dtype = compute_dtype(run.recipe);
   const auto& options = run.recipe.demo;
   const auto original = model::load_model(run.recipe.model, dtype);

@@ -1,8 +1,6 @@
 #include "backburn/run/report_data.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <array>
 
@@ -184,7 +182,9 @@ Json demo_summary(const RunFolder& folder) {
     const Json each = field(folder.result(stage), "seconds");
     if (each.is_number()) seconds += each.get<double>();
   }
-  return {{"model", field(field(folder.result("run"), "model"), "name")},
+  const Json about = folder.result("run");
+  return {{"model", field(field(about, "model"), "name")},
+          {"seed", field(about, "seed")},
           {"undefended_harm_start", field(undefended, "harm_start")},
           {"undefended_harm_step50", field(undefended, "harm_end")},
           {"undefended_heldout_harm", field(field(undefended, "evaluation"), "harm")},
@@ -209,13 +209,7 @@ Json demo_summary(const RunFolder& folder) {
           {"forecast", field(defended, "forecast")},
           {"verdict", verdict_of(undefended, defended)["level"]},
           {"seconds", seconds},
-          {"peak_rss_gib", peak_rss_gib()}};
-}
-
-double peak_rss_gib() {
-  struct rusage usage = {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / (1024.0 * 1024.0);  // Linux counts in KiB
+          {"peak_rss_gib", field(defended, "peak_rss_gib")}};
 }
 
 }  // namespace backburn::run

@@ -17,7 +17,4 @@ std::filesystem::path write_report(const RunFolder& folder);
 /// The figures of `backburn demo --json`: see docs/file-formats.md. Figures of stages that have not run are null.
 Json demo_summary(const RunFolder& folder);
 
-/// The most memory that this process has held, in GiB.
-double peak_rss_gib();
-
 }  // namespace backburn::run

@@ -1,5 +1,7 @@
 #include "backburn/run/stages.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
@@ -109,6 +111,12 @@ defense::DefenseInputs defense_inputs(const Run& run, const model::Model& model,
           run.folder.checkpoint(stage)};
 }
 
+double peak_rss_gib() {
+  struct rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / (1024.0 * 1024.0);  // Linux counts in KiB
+}
+
 // Logs a defense's steps and shows its progress.
 class DefenseLog {
  public:
@@ -139,8 +147,9 @@ defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& te
   const auto prompts = eval::evenly(run.data.benign_train, run.recipe.data.anchor_prompts);
   Progress progress("benign answers", static_cast<int64_t>(prompts.size()));
   int64_t done = 0;
-  return {&teacher, eval::greedy_answers(teacher, teacher.network(), prompts, run.recipe.data.anchor_answer_length,
-                                         [&](int64_t answers) { progress.update(done += answers); })};
+  return train::taught(teacher.network(),
+                       eval::greedy_answers(teacher, teacher.network(), prompts, run.recipe.data.anchor_answer_length,
+                                            [&](int64_t answers) { progress.update(done += answers); }));
 }
 
 eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
@@ -152,8 +161,9 @@ eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
                           static_cast<uint64_t>(run.recipe.seed)};
   Progress progress("benign reference", static_cast<int64_t>(inputs.benign.size()));
   int64_t done = 0;
-  inputs.reference.answers = eval::greedy_answers(original, original.network(), inputs.benign, options.max_benign_length,
-                                                  [&](int64_t answers) { progress.update(done += answers); });
+  inputs.reference.answers =
+      train::taught(original.network(), eval::greedy_answers(original, original.network(), inputs.benign, options.max_benign_length,
+                                                             [&](int64_t answers) { progress.update(done += answers); }));
   return inputs;
 }
 
@@ -297,8 +307,10 @@ void attack_stage(const Run& run, const AttackJob& job, const eval::EvalInputs& 
   }
   if (result["collapse_step"].is_null() && end.value >= options.collapse_harm) result["collapse_step"] = job.max_steps;
   if (!job.refusal.empty()) {
-    const auto bound = defense::certify_at(model, model.network(), job.prompts, job.refusal, options.grpo.temperature,
-                                           run.recipe.certify);
+    auto certify_options = run.recipe.certify;
+    certify_options.temperatures = {options.grpo.temperature};
+    const auto bound =
+        defense::certify(model, model.network(), job.prompts, job.refusal, certify_options).temperatures.front();
     std::vector<defense::ObservedStep> observed;
     for (const Json& step : steps) {
       defense::ObservedStep each{{}, step["differential_groups"].get<int64_t>()};
@@ -311,6 +323,7 @@ void attack_stage(const Run& run, const AttackJob& job, const eval::EvalInputs& 
     result["attack_prompt_p_max"] = bound.p_max;
   }
   result["seconds"] = watch.seconds();
+  result["peak_rss_gib"] = peak_rss_gib();  // of the process so far
   run.folder.finish(job.stage, result);
 }
 

@@ -22,8 +22,7 @@ struct Run {
 /// Reads the data and opens the folder. Errors: theirs.
 Run open_run(const Recipe& recipe, const std::filesystem::path& folder);
 
-/// The teacher's greedy answers to benign training prompts: the behaviour that training shall keep. `teacher` must outlive
-/// the result.
+/// The beginnings of the teacher's greedy answers to benign training prompts: the behaviour that training shall keep.
 defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& teacher);
 
 /// The original model and its greedy answers to the held-out benign prompts that evaluations use. `original` must outlive

@@ -10,9 +10,6 @@
 namespace backburn::train {
 namespace {
 
-// The steps between two checkpoints: a killed run repeats at most this many.
-constexpr int64_t checkpoint_steps = 10;
-
 // Everything that a step changes, in a fixed order. The tensors share memory with the learner.
 std::vector<model::NamedTensor> state_of(const Learner& learner) {
   std::vector<model::NamedTensor> list;

@@ -38,6 +38,9 @@ void save_checkpoint(const Learner& learner, const std::filesystem::path& path);
 /// or one of another model or rank.
 bool load_checkpoint(Learner& learner, const std::filesystem::path& path);
 
+/// The steps between two checkpoints: a killed run repeats at most this many.
+inline constexpr int64_t checkpoint_steps = 10;
+
 /// Goes on from the checkpoint (an empty path: none), calls `one_step` until `max_steps` are done, and saves now and then
 /// and in the end. `one_step` counts its own step in `learner.step`.
 void run_steps(Learner& learner, int64_t max_steps, const std::filesystem::path& checkpoint,

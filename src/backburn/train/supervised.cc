@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "backburn/train/logprobs.h"
@@ -44,9 +45,7 @@ model::TokenTree tree_of(std::span<const Example> examples, std::span<const size
   return tree;
 }
 
-std::vector<Pass> make_passes(std::span<const Example> examples) {
-  std::vector<size_t> order(examples.size());
-  std::iota(order.begin(), order.end(), size_t{0});
+std::vector<Pass> make_passes(std::span<const Example> examples, std::vector<size_t> order) {
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t left, size_t right) { return examples[left].prompt < examples[right].prompt; });
   std::vector<Pass> passes;
@@ -86,16 +85,23 @@ std::vector<Pass> make_passes(std::span<const Example> examples) {
   return passes;
 }
 
+std::vector<Pass> make_passes(std::span<const Example> examples) {
+  std::vector<size_t> order(examples.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  return make_passes(examples, std::move(order));
+}
+
 int64_t answer_tokens(std::span<const Example> examples) {
   int64_t total = 0;
   for (const Example& example : examples) total += static_cast<int64_t>(example.answer.size());
   return std::max<int64_t>(1, total);
 }
 
-at::Tensor teacher_states(const model::Network& teacher, const model::PackedTokens& tokens,
-                          const Predictions& predictions) {
-  const at::NoGradGuard no_grad;
-  return predicting_states(teacher, tokens, predictions);
+// The teacher's states at a pass's predictions, [predicted, hidden].
+at::Tensor teacher_states(const Taught& taught, const Pass& pass) {
+  std::vector<at::Tensor> parts;
+  for (const size_t i : pass.order) parts.push_back(taught.states[i]);
+  return at::cat(parts);
 }
 
 }  // namespace
@@ -114,45 +120,70 @@ double add_supervised_gradient(const model::Network& network, std::span<const Ex
   return loss;
 }
 
-double add_anchor_gradient(const model::Network& network, const model::Network& teacher,
-                           std::span<const Example> examples, double weight) {
-  const double scale = 1.0 / static_cast<double>(answer_tokens(examples));
+Taught taught(const model::Network& teacher, std::vector<Example> examples) {
+  const at::NoGradGuard no_grad;
+  Taught result{std::move(examples), {}};
+  result.states.resize(result.examples.size());
+  for (const Pass& pass : make_passes(result.examples)) {
+    const auto states = predicting_states(teacher, pass.tokens, pass.predictions);
+    int64_t at = 0;
+    for (size_t i = 0; i < pass.order.size(); ++i) {
+      result.states[pass.order[i]] = states.narrow(0, at, pass.predictions.lengths[i]);
+      at += pass.predictions.lengths[i];
+    }
+  }
+  return result;
+}
+
+double add_anchor_gradient(const model::Network& network, const Taught& taught, std::span<const size_t> picked,
+                           double weight) {
+  int64_t answers = 0;
+  for (const size_t i : picked) answers += static_cast<int64_t>(taught.examples[i].answer.size());
+  const double scale = 1.0 / static_cast<double>(std::max<int64_t>(1, answers));
   double divergence = 0;
-  for (const auto& [tokens, predictions, order] : make_passes(examples)) {
-    const auto wanted = teacher_states(teacher, tokens, predictions);
-    const auto states = predicting_states(network, tokens, predictions);
-    const auto part = token_divergence(network, states, wanted).sum() * scale;
+  for (const Pass& pass : make_passes(taught.examples, {picked.begin(), picked.end()})) {
+    const auto states = predicting_states(network, pass.tokens, pass.predictions);
+    const auto part = token_divergence(network, states, teacher_states(taught, pass)).sum() * scale;
     (part * weight).backward();
     divergence += part.item<double>();
   }
   return divergence;
 }
 
-std::vector<double> answer_logprobs(const model::Network& network, std::span<const Example> examples,
-                                    double temperature) {
+std::vector<std::vector<double>> answer_logprobs(const model::Network& network, std::span<const Example> examples,
+                                                 std::span<const double> temperatures) {
   const at::NoGradGuard no_grad;
-  std::vector<double> sums(examples.size());
+  std::vector<std::vector<double>> sums(temperatures.size(), std::vector<double>(examples.size()));
   for (const auto& [tokens, predictions, order] : make_passes(examples)) {
     const auto states = predicting_states(network, tokens, predictions);
-    const auto logprobs = token_logprobs(network, states, predictions.targets, temperature).logprobs;
-    int64_t at = 0;
-    for (size_t i = 0; i < order.size(); ++i) {
-      sums[order[i]] = logprobs.narrow(0, at, predictions.lengths[i]).sum().item<double>();
-      at += predictions.lengths[i];
+    for (size_t t = 0; t < temperatures.size(); ++t) {
+      const auto logprobs = token_logprobs(network, states, predictions.targets, temperatures[t]).logprobs;
+      int64_t at = 0;
+      for (size_t i = 0; i < order.size(); ++i) {
+        sums[t][order[i]] = logprobs.narrow(0, at, predictions.lengths[i]).sum().item<double>();
+        at += predictions.lengths[i];
+      }
     }
   }
   return sums;
 }
 
-double mean_divergence(const model::Network& network, const model::Network& teacher, std::span<const Example> examples) {
+std::vector<double> answer_logprobs(const model::Network& network, std::span<const Example> examples,
+                                    double temperature) {
+  return answer_logprobs(network, examples, std::span(&temperature, 1)).front();
+}
+
+Drift drift(const model::Network& network, const Taught& taught) {
   const at::NoGradGuard no_grad;
-  double sum = 0;
-  for (const auto& [tokens, predictions, order] : make_passes(examples)) {
-    const auto wanted = predicting_states(teacher, tokens, predictions);
-    const auto states = predicting_states(network, tokens, predictions);
-    sum += token_divergence(network, states, wanted).sum().item<double>();
+  double loss = 0;
+  double divergence = 0;
+  for (const Pass& pass : make_passes(taught.examples)) {
+    const auto states = predicting_states(network, pass.tokens, pass.predictions);
+    loss -= token_logprobs(network, states, pass.predictions.targets, 1.0).logprobs.sum().item<double>();
+    divergence += token_divergence(network, states, teacher_states(taught, pass)).sum().item<double>();
   }
-  return sum / static_cast<double>(answer_tokens(examples));
+  const auto tokens = static_cast<double>(answer_tokens(taught.examples));
+  return {std::exp(loss / tokens), divergence / tokens};
 }
 
 }  // namespace backburn::train

@@ -19,16 +19,31 @@ struct Example {
 double add_supervised_gradient(const model::Network& network, std::span<const Example> examples, double temperature,
                                double weight);
 
-/// Adds the gradient of `weight` · D, D = the mean over answer tokens of KL(teacher ‖ network) over the whole vocabulary:
-/// the network is held to what the teacher would say at each place of the teacher's own answers. Returns D in nats.
-double add_anchor_gradient(const model::Network& network, const model::Network& teacher,
-                           std::span<const Example> examples, double weight);
+/// Examples, and what a teacher makes of them: its hidden states at the places that predict their answers, computed once.
+struct Taught {
+  std::vector<Example> examples;
+  std::vector<at::Tensor> states;  ///< per example [answer tokens, hidden]
+};
+Taught taught(const model::Network& teacher, std::vector<Example> examples);
 
-/// Without gradient: Σ ln π_T(answer | prompt) per example, in nats.
+/// Adds the gradient of `weight` · D, D = the mean over the answer tokens of the examples `picked` of KL(teacher ‖ network)
+/// over the whole vocabulary: the network is held to what the teacher would say at each place. The network's head is the
+/// teacher's. Returns D in nats.
+double add_anchor_gradient(const model::Network& network, const Taught& taught, std::span<const size_t> picked,
+                           double weight);
+
+/// Without gradient: Σ ln π_T(answer | prompt) in nats, [temperature][example].
+std::vector<std::vector<double>> answer_logprobs(const model::Network& network, std::span<const Example> examples,
+                                                 std::span<const double> temperatures);
+/// … at one temperature.
 std::vector<double> answer_logprobs(const model::Network& network, std::span<const Example> examples,
                                     double temperature = 1.0);
 
-/// Without gradient: the mean over all answer tokens of KL(teacher ‖ network), nats per token.
-double mean_divergence(const model::Network& network, const model::Network& teacher, std::span<const Example> examples);
+/// Without gradient, how a network stands to a teacher on all examples: means over their answer tokens.
+struct Drift {
+  double perplexity = 1;  ///< exp of the mean −ln π(answer) under the network
+  double divergence = 0;  ///< KL(teacher ‖ network), nats
+};
+Drift drift(const model::Network& network, const Taught& taught);
 
 }  // namespace backburn::train
