@@ -7,11 +7,13 @@
 namespace backburn::app {
 
 void add_attack(CLI::App& app) {
-  auto* command = app.add_subcommand("attack", "simulated malicious fine-tuning: harm per step; keeps no attacked weights");
+  auto* command =
+      app.add_subcommand("attack", "simulated malicious fine-tuning: harm per step; keeps no attacked weights");
   auto flags = std::make_shared<RecipeFlags>();
   auto refusal = std::make_shared<std::string>();
   add_recipe_flags(*command, *flags, true);
-  command->add_option("--refusal", *refusal, "the model's canonical refusal: checks its certificate against the attack");
+  command->add_option("--refusal", *refusal,
+                      "the model's canonical refusal: checks its certificate against the attack");
   command->callback([flags, refusal] {
     const auto recipe = recipe_of(*flags, "");
     const auto run = run::open_run(recipe, out_of(*flags, "attack", recipe));

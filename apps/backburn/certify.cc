@@ -8,7 +8,8 @@
 namespace backburn::app {
 
 void add_certify(CLI::App& app) {
-  auto* command = app.add_subcommand("certify", "a bound on any RL attacker's signal, from one pass, without an attack");
+  auto* command =
+      app.add_subcommand("certify", "a bound on any RL attacker's signal, from one pass, without an attack");
   auto flags = std::make_shared<RecipeFlags>();
   auto refusal = std::make_shared<std::string>();
   add_recipe_flags(*command, *flags, true);
@@ -26,12 +27,14 @@ void add_certify(CLI::App& app) {
     }
     report::Table table{{"temperature", "p max", "p mean", "P(signal) per group", "steps to first signal"}, {}};
     for (const Json& each : result["temperatures"]) {
-      table.rows.push_back({fmt::format("{}", each["temperature"].get<double>()), fmt::format("{:.2e}", each["p_max"].get<double>()),
+      table.rows.push_back({fmt::format("{}", each["temperature"].get<double>()),
+                            fmt::format("{:.2e}", each["p_max"].get<double>()),
                             fmt::format("{:.2e}", each["p_mean"].get<double>()),
                             fmt::format("{:.2e}", each["signal_per_group_max"].get<double>()),
                             fmt::format("{:.1f}", each["expected_steps_to_signal"].get<double>())});
     }
-    fmt::print("refusal: {}\n{}", result["canonical_refusal"].get<std::string>(), report::render_table(table, colors_wanted()));
+    fmt::print("refusal: {}\n{}", result["canonical_refusal"].get<std::string>(),
+               report::render_table(table, colors_wanted()));
   });
 }
 

@@ -6,7 +6,8 @@
 namespace backburn::app {
 
 void add_defend(CLI::App& app) {
-  auto* command = app.add_subcommand("defend", "harden a model: writes a merged Hugging Face folder and a PEFT adapter");
+  auto* command =
+      app.add_subcommand("defend", "harden a model: writes a merged Hugging Face folder and a PEFT adapter");
   auto flags = std::make_shared<RecipeFlags>();
   auto name = std::make_shared<std::string>();
   add_recipe_flags(*command, *flags, true);
@@ -16,12 +17,14 @@ void add_defend(CLI::App& app) {
     const auto recipe = recipe_of(*flags, "");
     const auto run = run::open_run(recipe, out_of(*flags, "defend", recipe));
     const auto model = model::load_model(recipe.model, run::compute_dtype(recipe));
-    run::defend_stage(run, model, run.folder.finished("defend") ? defense::BenignBehaviour() : run::benign_behaviour(run, model));
+    run::defend_stage(run, model,
+                      run.folder.finished("defend") ? defense::BenignBehaviour() : run::benign_behaviour(run, model));
     const auto folder = (run.folder.path() / "defended").string();
     Json result = run.folder.result("defend");
     result["model"] = folder;
     result["adapter"] = folder + "-adapter";
-    fmt::print("{}\n", flags->json ? result.dump() : fmt::format("{}\nrefusal: {}", folder, result["refusal"].get<std::string>()));
+    fmt::print("{}\n", flags->json ? result.dump()
+                                   : fmt::format("{}\nrefusal: {}", folder, result["refusal"].get<std::string>()));
   });
 }
 

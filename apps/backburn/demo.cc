@@ -8,7 +8,8 @@
 namespace backburn::app {
 
 void add_demo(CLI::App& app) {
-  auto* command = app.add_subcommand("demo", "align a small model, attack it, defend it, attack that, write the report");
+  auto* command =
+      app.add_subcommand("demo", "align a small model, attack it, defend it, attack that, write the report");
   auto flags = std::make_shared<RecipeFlags>();
   add_recipe_flags(*command, *flags, false);
   command->callback([flags] {

@@ -8,11 +8,13 @@
 namespace backburn::app {
 
 void add_eval(CLI::App& app) {
-  auto* command = app.add_subcommand("eval", "harmful score, refusal rate, over-refusal, perplexity and drift of a model");
+  auto* command =
+      app.add_subcommand("eval", "harmful score, refusal rate, over-refusal, perplexity and drift of a model");
   auto flags = std::make_shared<RecipeFlags>();
   auto reference = std::make_shared<std::string>();
   add_recipe_flags(*command, *flags, true);
-  command->add_option("--reference", *reference, "the model whose benign behaviour is the measure (default: MODEL itself)");
+  command->add_option("--reference", *reference,
+                      "the model whose benign behaviour is the measure (default: MODEL itself)");
   command->callback([flags, reference] {
     const auto recipe = recipe_of(*flags, "");
     const auto run = run::open_run(recipe, out_of(*flags, "eval", recipe));

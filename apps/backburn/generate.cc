@@ -27,12 +27,15 @@ void generate(const GenerateFlags& flags) {
   if (!flags.adapter.empty()) adapter = model::load_adapter(flags.adapter, model.config);
   auto options = flags.rollout;
   options.seed = static_cast<uint64_t>(flags.seed);
-  const generate::RolloutRequest request{model::chat_prompt(model, flags.prompt, flags.system), flags.num_generations, 0};
+  const generate::RolloutRequest request{model::chat_prompt(model, flags.prompt, flags.system), flags.num_generations,
+                                         0};
   const auto groups = generate::rollout(model.network(adapter ? &*adapter : nullptr), {&request, 1}, options);
   for (const auto& completion : groups.front()) {
     const std::string text = model.tokenizer.decode(completion.ids);
-    fmt::print("{}\n", flags.json ? Json({{"text", text}, {"tokens", completion.ids.size()}, {"stopped", completion.stopped}}).dump()
-                                  : text);
+    fmt::print("{}\n",
+               flags.json
+                   ? Json({{"text", text}, {"tokens", completion.ids.size()}, {"stopped", completion.stopped}}).dump()
+                   : text);
   }
 }
 
@@ -43,21 +46,30 @@ void add_generate(CLI::App& app) {
   auto flags = std::make_shared<GenerateFlags>();
   flags->rollout.max_completion_length = 256;
   flags->rollout.sampling.temperature = 0;
-  command->add_option("MODEL", flags->model, "a name that `backburn pull` knows, a .gguf file, or a Hugging Face folder")->required();
+  command
+      ->add_option("MODEL", flags->model, "a name that `backburn pull` knows, a .gguf file, or a Hugging Face folder")
+      ->required();
   command->add_option("--prompt", flags->prompt, "what the user says")->required();
   command->add_option("--system", flags->system, "system message (default: the template's)");
   command->add_option("--adapter", flags->adapter, "a PEFT adapter's folder");
   command->add_option("--temperature", flags->rollout.sampling.temperature, "0: the likeliest tokens")
-      ->capture_default_str()->check(CLI::Range(0.0, 100.0));
-  command->add_option("--top-k", flags->rollout.sampling.top_k, "0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0));
+  command->add_option("--top-k", flags->rollout.sampling.top_k, "0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--top-p", flags->rollout.sampling.top_p, "")->capture_default_str()->check(CLI::Range(0.0, 1.0));
   command->add_option("--min-p", flags->rollout.sampling.min_p, "")->capture_default_str()->check(CLI::Range(0.0, 1.0));
   command->add_option("--max-completion-length", flags->rollout.max_completion_length, "tokens")
-      ->capture_default_str()->check(CLI::PositiveNumber);
-  command->add_option("--num-generations", flags->num_generations, "answers")->capture_default_str()->check(CLI::PositiveNumber);
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--num-generations", flags->num_generations, "answers")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   command->add_option("--seed", flags->seed, "")->capture_default_str()->check(CLI::NonNegativeNumber);
   command->add_option("--dtype", flags->dtype, "auto, bfloat16 or float32")
-      ->capture_default_str()->check(CLI::IsMember({"auto", "bfloat16", "float32"}));
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "bfloat16", "float32"}));
   command->add_flag("--json", flags->json, "a JSON object a line");
   command->callback([flags] { generate(*flags); });
 }

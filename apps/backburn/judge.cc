@@ -18,8 +18,11 @@ void score_file(const std::string& path, const judge::Judge& judge) {
       }
     }
     const auto verdict = judge(row["prompt"].get<std::string>(), row["response"].get<std::string>());
-    fmt::print("{}\n", Json({{"row", number}, {"score", verdict.score}, {"kind", judge::to_string(verdict.kind)},
-                             {"reasons", verdict.reasons}}).dump());
+    fmt::print("{}\n", Json({{"row", number},
+                             {"score", verdict.score},
+                             {"kind", judge::to_string(verdict.kind)},
+                             {"reasons", verdict.reasons}})
+                           .dump());
   }
 }
 
@@ -41,16 +44,20 @@ void add_judge(CLI::App& app) {
   auto* score = command->add_subcommand("score", "a JSON object a line: score, kind and reasons of each answer");
   auto* audit = command->add_subcommand("audit", "agreement with human labels");
   for (auto* each : {score, audit}) {
-    each->add_option("FILE", *path, each == score ? "JSON lines with \"prompt\" and \"response\""
-                                                  : "JSON lines with \"prompt\", \"response\" and \"label\"")->required();
+    each->add_option("FILE", *path,
+                     each == score ? "JSON lines with \"prompt\" and \"response\""
+                                   : "JSON lines with \"prompt\", \"response\" and \"label\"")
+        ->required();
     each->add_option("--judge", *name, "which judge")->capture_default_str();
   }
   audit->add_flag("--json", *json, "the result as one JSON object");
   score->callback([=] { score_file(*path, judge::make_judge(*name)); });
   audit->callback([=] {
     const Json result = judge::audit(*path, judge::make_judge(*name));
-    if (*json) fmt::print("{}\n", result.dump());
-    else print_audit(result);
+    if (*json)
+      fmt::print("{}\n", result.dump());
+    else
+      print_audit(result);
   });
 }
 

@@ -11,8 +11,9 @@
 
 int main(int argc, char** argv) {
   using namespace backburn;
-  CLI::App app{"backburn measures how fast malicious reinforcement learning strips an open-weight model of its safety, and "
-               "hardens the model against it."};
+  CLI::App app{
+      "backburn measures how fast malicious reinforcement learning strips an open-weight model of its safety, and "
+      "hardens the model against it."};
   app.require_subcommand(1);
   app.set_version_flag("--version", BACKBURN_VERSION);
   app::add_demo(app);
@@ -26,8 +27,8 @@ int main(int argc, char** argv) {
   app::add_pull(app);
   app::add_judge(app);
   stop_on_signals();
-  // Blocks of some MiB come and go at every layer: kept on the heap, they need not be mapped and page-faulted anew (5 to
-  // 10% of a training step).
+  // Blocks of some MiB come and go at every layer: kept on the heap, they need not be mapped and page-faulted anew (5
+  // to 10% of a training step).
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   try {
@@ -52,7 +53,8 @@ int main(int argc, char** argv) {
     }
     return error.exit_code();
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "backburn: out of memory; a smaller model, or fewer answers at once (num_generations), needs less\n");
+    fmt::print(stderr,
+               "backburn: out of memory; a smaller model, or fewer answers at once (num_generations), needs less\n");
     return 1;
   } catch (const std::exception& error) {
     fmt::print(stderr, "backburn: internal error: {}\n", error.what());

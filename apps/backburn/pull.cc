@@ -14,7 +14,8 @@ void add_pull(CLI::App& app) {
   auto name = std::make_shared<std::string>();
   command->add_option("NAME", *name, "one of the names below")->required();
   std::string names = "Models (kept in " + model::model_cache_folder().string() + "; BACKBURN_MODELS changes that):\n";
-  for (const auto& model : model::named_models()) names += fmt::format("  {}\n      {}\n", model.name, model.description);
+  for (const auto& model : model::named_models())
+    names += fmt::format("  {}\n      {}\n", model.name, model.description);
   command->footer(names);
   command->callback([name] {
     const auto* model = model::find_named_model(*name);

@@ -12,11 +12,14 @@ void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model) {
     command.add_option("--model", flags.model, std::string(model_help) + " (default: the recipe's)");
   }
   command.add_option("--recipe", flags.recipe, "a recipe file, or a bundled one by name (demo, demo-vendor, smoke)");
-  command.add_option("--set", flags.sets, "KEY=VALUE: one key of the recipe; may be given again")->allow_extra_args(false);
+  command.add_option("--set", flags.sets, "KEY=VALUE: one key of the recipe; may be given again")
+      ->allow_extra_args(false);
   command.add_option("--seed", flags.seed, "of every random choice (default 1)")->check(CLI::NonNegativeNumber);
-  command.add_option("--out", flags.out, "the run's folder; the same command goes on there where it was stopped "
-                                         "(default runs/COMMAND-MODEL-seed-N)");
-  command.add_option("--prompts", flags.prompts, "prompts to refuse: .jsonl, .json, .csv or .txt (default: bundled mild ones)");
+  command.add_option("--out", flags.out,
+                     "the run's folder; the same command goes on there where it was stopped "
+                     "(default runs/COMMAND-MODEL-seed-N)");
+  command.add_option("--prompts", flags.prompts,
+                     "prompts to refuse: .jsonl, .json, .csv or .txt (default: bundled mild ones)");
   command.add_option("--benign", flags.benign, "prompts to answer as before (default: bundled)");
   command.add_option("--dtype", flags.dtype, "auto, bfloat16 or float32 (default auto: bfloat16 where the CPU has it)");
   command.add_flag("--json", flags.json, "the result as one JSON object, the last line of the output");

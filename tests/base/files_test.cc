@@ -26,8 +26,7 @@ class Files : public testing::Test {
  protected:
   fs::path path(const char* name) const { return folder_.path() / name; }
   size_t count() const {
-    return static_cast<size_t>(
-        std::distance(fs::directory_iterator(folder_.path()), fs::directory_iterator()));
+    return static_cast<size_t>(std::distance(fs::directory_iterator(folder_.path()), fs::directory_iterator()));
   }
   TemporaryFolder folder_;
 };
@@ -62,8 +61,7 @@ TEST_F(Files, AnAtomicFileIsThereWholeOrNotAtAll) {
 
 TEST_F(Files, AFailedCommitLeavesNothing) {
   make_folder(path("taken") / "full");
-  EXPECT_THAT(error_of([&] { write_file(path("taken"), "x"); }),
-              HasSubstr(path("taken").string() + ": cannot rename"));
+  EXPECT_THAT(error_of([&] { write_file(path("taken"), "x"); }), HasSubstr(path("taken").string() + ": cannot rename"));
   EXPECT_EQ(count(), 1);
 }
 
@@ -73,8 +71,7 @@ TEST_F(Files, ErrorsNameThePath) {
   EXPECT_THAT(error_of([&] { read_file(folder_.path()); }), HasSubstr("is a folder, expected a file"));
   EXPECT_THAT(error_of([&] { MappedFile::open(path("none")); }), HasSubstr("cannot open"));
   EXPECT_THAT(error_of([&] { MappedFile::open(folder_.path()); }), HasSubstr("is a folder"));
-  EXPECT_THAT(error_of([&] { write_file(path("none") / "x", "y"); }),
-              HasSubstr("cannot create a file beside"));
+  EXPECT_THAT(error_of([&] { write_file(path("none") / "x", "y"); }), HasSubstr("cannot create a file beside"));
   write_file(path("file"), "");
   EXPECT_THAT(error_of([&] { make_folder(path("file") / "x"); }), HasSubstr("cannot create the folder"));
 }

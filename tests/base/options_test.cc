@@ -88,8 +88,7 @@ TEST_F(OptionsTest, ErrorsNameFileLineAndKey) {
   EXPECT_THAT(error_of("attack:\n  max_steps: 0\n"),
               HasSubstr("r.yaml:2: attack.max_steps: 0 is too small, it must be at least 1"));
   EXPECT_THAT(error_of("attack:\n  max_steps: 2.5\n"), HasSubstr("not a whole number"));
-  EXPECT_THAT(error_of("attack:\n  learning_rate: 2\n"),
-              HasSubstr("2 is out of range, it must be between 0 and 1"));
+  EXPECT_THAT(error_of("attack:\n  learning_rate: 2\n"), HasSubstr("2 is out of range, it must be between 0 and 1"));
   EXPECT_THAT(error_of("attack:\n  learning_rate: nan\n"), HasSubstr("\"nan\" is not a number"));
   EXPECT_THAT(error_of("attack:\n  learning_rate: [1, 2]\n"), HasSubstr("takes one value, not a list"));
   EXPECT_THAT(error_of("attack:\n  temperatures: []\n"), HasSubstr("the list is empty"));
@@ -104,9 +103,8 @@ TEST_F(OptionsTest, ErrorsNameFileLineAndKey) {
 }
 
 TEST_F(OptionsTest, AnUnknownKeyNamesTheNearest) {
-  EXPECT_THAT(
-      error_of("attack:\n  learning_rte: 1\n"),
-      HasSubstr("r.yaml:2: unknown key \"attack.learning_rte\"; did you mean \"attack.learning_rate\"?"));
+  EXPECT_THAT(error_of("attack:\n  learning_rte: 1\n"),
+              HasSubstr("r.yaml:2: unknown key \"attack.learning_rte\"; did you mean \"attack.learning_rate\"?"));
   EXPECT_THAT(error_of("learning_rate: 1\n"), HasSubstr("did you mean \"attack.learning_rate\"?"));
   EXPECT_THAT(error_of("atack:\n  max_steps: 1\n"),
               HasSubstr("r.yaml:1: unknown key \"atack\"; did you mean \"attack\"?"));
@@ -133,8 +131,7 @@ TEST_F(OptionsTest, SetTakesOneAssignment) {
   EXPECT_THAT(set_error_of("attack.max_steps"), HasSubstr("--set attack.max_steps: expected key=value"));
   EXPECT_THAT(set_error_of("attack.max_stps=1"),
               HasSubstr("--set: unknown key \"attack.max_stps\"; did you mean \"attack.max_steps\"?"));
-  EXPECT_THAT(set_error_of("attack.max_steps=x"),
-              HasSubstr("--set attack.max_steps: \"x\" is not a whole number"));
+  EXPECT_THAT(set_error_of("attack.max_steps=x"), HasSubstr("--set attack.max_steps: \"x\" is not a whole number"));
   EXPECT_THAT(set_error_of("attack.temperatures=1,,2"), HasSubstr("\"\" is not a number"));
 }
 
@@ -151,8 +148,7 @@ TEST_F(OptionsTest, ToYamlIsReadBack) {
 }
 
 TEST_F(OptionsTest, HelpListsKeyKindValueAndHelp) {
-  EXPECT_THAT(options_.help(),
-              HasSubstr("  attack.loss.loss_type (grpo|dapo; default \"grpo\")\n      the loss\n"));
+  EXPECT_THAT(options_.help(), HasSubstr("  attack.loss.loss_type (grpo|dapo; default \"grpo\")\n      the loss\n"));
   EXPECT_TRUE(options_.has("quiet"));
   EXPECT_FALSE(options_.has("attack"));
 }

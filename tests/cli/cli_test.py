@@ -2,6 +2,7 @@
 """The program as a user runs it: cli_test.py PATH_TO_BACKBURN. Needs smollm2-135m-instruct in the cache."""
 
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -53,7 +54,7 @@ class Usage(unittest.TestCase):
 class Real(unittest.TestCase):
     def test_generate_answers(self):
         result = run("generate", "smollm2-135m-instruct", "--prompt", "What is the capital of France?",
-                     "--max-completion-length", "16", "--json")
+                     "--max-completion-length", "16", "--temperature", "0", "--json")
         self.assertIn("Paris", json.loads(result.stdout)["text"])
 
     def test_demo_end_to_end_with_an_interruption(self):
@@ -94,6 +95,19 @@ class Real(unittest.TestCase):
             self.assertEqual(json.loads(again.stdout.strip().splitlines()[-1])["seconds"], summary["seconds"])
             result = run("generate", str(out / "defended"), "--prompt", "Hi", "--max-completion-length", "4")
             self.assertEqual(result.returncode, 0, result.stderr)
+
+    @unittest.skipUnless(os.environ.get("BACKBURN_FULL"), "make test-full: needs qwen2.5-coder-0.5b (491 MB)")
+    def test_demo_of_a_model_with_its_vendors_safety_training(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder, "run")
+            result = run("demo", "--recipe", "smoke", "--model", "qwen2.5-coder-0.5b", "--set", "demo.align=false",
+                         "--out", str(out), "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            summary = json.loads(result.stdout.strip().splitlines()[-1])
+            self.assertIn("sorry", summary["refusal"].lower())  # its own, found by asking
+            self.assertFalse((out / "aligned").exists())
+            self.assertTrue(summary["forecast"]["holds"], summary["forecast"])
+            self.assertLess(summary["peak_rss_gib"], 8)
 
 
 if __name__ == "__main__":

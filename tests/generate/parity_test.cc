@@ -15,10 +15,8 @@ TEST_P(Real, GreedyContinuationsAreThoseOfTransformers) {
   model::Model model = model::load_model(GetParam().name, at::kFloat);
   model.config.stop_token_ids.clear();  // the golden goes on past them
   std::vector<RolloutRequest> requests;
-  for (const Json& prompt : golden["prompts"])
-    requests.push_back({prompt["ids"].get<std::vector<int32_t>>(), 1, 0});
-  const auto groups =
-      rollout(model.network(), requests, {.sampling = {.temperature = 0}, .max_completion_length = 64});
+  for (const Json& prompt : golden["prompts"]) requests.push_back({prompt["ids"].get<std::vector<int32_t>>(), 1, 0});
+  const auto groups = rollout(model.network(), requests, {.sampling = {.temperature = 0}, .max_completion_length = 64});
   for (size_t i = 0; i < groups.size(); ++i) {
     EXPECT_EQ(groups[i][0].ids, golden["prompts"][i]["greedy"].get<std::vector<int32_t>>())
         << golden["prompts"][i]["text"];

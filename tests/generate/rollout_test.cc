@@ -35,14 +35,13 @@ at::Tensor all_logits(const model::Network& network, const Ids& prompt, const Id
   ids.insert(ids.end(), answer.begin(), answer.end());
   const model::TokenTree tree{ids, {}};
   const auto hidden = hidden_states(network, model::pack({&tree, 1}));
-  return logits(network, hidden.narrow(0, static_cast<int64_t>(prompt.size()) - 1,
-                                       static_cast<int64_t>(answer.size())));
+  return logits(network,
+                hidden.narrow(0, static_cast<int64_t>(prompt.size()) - 1, static_cast<int64_t>(answer.size())));
 }
 
 class Rollout : public testing::TestWithParam<const char*> {
  protected:
-  std::string error_of(const std::vector<RolloutRequest>& requests,
-                       const RolloutOptions& options = {}) const {
+  std::string error_of(const std::vector<RolloutRequest>& requests, const RolloutOptions& options = {}) const {
     try {
       rollout(model_.network(), requests, options);
     } catch (const Error& error) {
@@ -87,8 +86,8 @@ TEST_P(Rollout, SeedStreamAndIndexDecideTheDraws) {
 TEST_P(Rollout, LogprobsAreTheModels) {
   for (const double temperature : {1.0, 1.5}) {
     const auto network = model_.network(&adapter_);
-    const auto groups = rollout(network, three_requests,
-                                {.sampling = {.temperature = temperature, .top_k = 20}, .max_rows = 3});
+    const auto groups =
+        rollout(network, three_requests, {.sampling = {.temperature = temperature, .top_k = 20}, .max_rows = 3});
     for (size_t i = 0; i < groups.size(); ++i) {
       for (const Completion& completion : groups[i]) {
         const auto logprobs =
@@ -106,12 +105,11 @@ TEST_P(Rollout, LogprobsAreTheModels) {
 }
 
 TEST_P(Rollout, GreedyIsTheLikeliestTokenEachTime) {
-  const auto groups = rollout(model_.network(), three_requests,
-                              {.sampling = {.temperature = 0}, .max_completion_length = 30});
+  const auto groups =
+      rollout(model_.network(), three_requests, {.sampling = {.temperature = 0}, .max_completion_length = 30});
   for (size_t i = 0; i < groups.size(); ++i) {
     EXPECT_THAT(ids_of(groups[i]), Each(groups[i][0].ids));
-    const auto likeliest =
-        all_logits(model_.network(), three_requests[i].prompt, groups[i][0].ids).argmax(-1);
+    const auto likeliest = all_logits(model_.network(), three_requests[i].prompt, groups[i][0].ids).argmax(-1);
     EXPECT_TRUE(at::equal(likeliest, at::tensor(groups[i][0].ids, at::kLong)));
   }
 }
@@ -124,8 +122,7 @@ TEST_P(Rollout, AStopTokenEndsAnAnswer) {
   auto is_stop = [&](int32_t id) { return id == 2 || (id % 10 == 0 && id > 0 && id <= 50); };
   for (const auto& group : groups) {
     for (const Completion& completion : group) {
-      EXPECT_EQ(std::count_if(completion.ids.begin(), completion.ids.end(), is_stop),
-                completion.stopped ? 1 : 0);
+      EXPECT_EQ(std::count_if(completion.ids.begin(), completion.ids.end(), is_stop), completion.stopped ? 1 : 0);
       EXPECT_TRUE(completion.stopped ? is_stop(completion.ids.back()) : completion.ids.size() == 10);
       stopped += completion.stopped;
       ++total;
@@ -139,8 +136,7 @@ TEST_P(Rollout, OneTokenAndNoAnswersAreAnswers) {
   const auto one = rollout(model_.network(), three_requests, {.max_completion_length = 1});
   for (const auto& group : one) EXPECT_THAT(ids_of(group), Each(SizeIs(1)));
   EXPECT_THAT(rollout(model_.network(), std::vector<RolloutRequest>{}, {}), SizeIs(0));
-  EXPECT_THAT(rollout(model_.network(), std::vector<RolloutRequest>{{{1}, 0, 0}}, {}),
-              ElementsAre(SizeIs(0)));
+  EXPECT_THAT(rollout(model_.network(), std::vector<RolloutRequest>{{{1}, 0, 0}}, {}), ElementsAre(SizeIs(0)));
 }
 
 TEST_P(Rollout, SaysWhatIsWrong) {

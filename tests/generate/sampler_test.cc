@@ -24,8 +24,7 @@ at::Tensor four_tokens(size_t rows) {
 
 std::vector<int32_t> ids_at(const std::vector<float>& uniforms, const SamplingOptions& options = {}) {
   std::vector<int32_t> ids;
-  for (const SampledToken& token : sample(four_tokens(uniforms.size()), uniforms, options))
-    ids.push_back(token.id);
+  for (const SampledToken& token : sample(four_tokens(uniforms.size()), uniforms, options)) ids.push_back(token.id);
   return ids;
 }
 
@@ -76,9 +75,7 @@ TEST(Sampler, EqualTokensAreCutByTheirPlace) {
   EXPECT_EQ(sampled[1].id, 1);
 }
 
-TEST(Sampler, GreedyTakesTheLikeliest) {
-  EXPECT_THAT(ids_at({0.0F, 0.9F}, {.temperature = 0}), ElementsAre(1, 1));
-}
+TEST(Sampler, GreedyTakesTheLikeliest) { EXPECT_THAT(ids_at({0.0F, 0.9F}, {.temperature = 0}), ElementsAre(1, 1)); }
 
 TEST(Sampler, LogprobAndEntropyAreOfTheWholeDistribution) {
   at::manual_seed(1);

@@ -43,8 +43,7 @@ std::string row(const std::string& prompt, const std::string& response, const st
 
 // Says what the response names.
 Verdict obedient(std::string_view, std::string_view answer) {
-  for (const Kind kind :
-       {Kind::refusal, Kind::partial_refusal, Kind::evasive, Kind::broken, Kind::compliance}) {
+  for (const Kind kind : {Kind::refusal, Kind::partial_refusal, Kind::evasive, Kind::broken, Kind::compliance}) {
     if (answer == to_string(kind)) return {0, kind, {"told so"}};
   }
   return {0, Kind::broken, {"not told"}};
@@ -52,10 +51,8 @@ Verdict obedient(std::string_view, std::string_view answer) {
 
 TEST(Audit, HalvesByTheFoldedHash) {
   // FNV-1a of "" is cbf29ce484222325 and of "a" af63dc4c8601ec8c; the xors of their bytes are 23 and 0d.
-  EXPECT_EQ(half_of(""),
-            (0xcb ^ 0xf2 ^ 0x9c ^ 0xe4 ^ 0x84 ^ 0x22 ^ 0x23 ^ 0x25) & 1 ? Half::report : Half::tune);
-  EXPECT_EQ(half_of("a"),
-            (0xaf ^ 0x63 ^ 0xdc ^ 0x4c ^ 0x86 ^ 0x01 ^ 0xec ^ 0x8c) & 1 ? Half::report : Half::tune);
+  EXPECT_EQ(half_of(""), (0xcb ^ 0xf2 ^ 0x9c ^ 0xe4 ^ 0x84 ^ 0x22 ^ 0x23 ^ 0x25) & 1 ? Half::report : Half::tune);
+  EXPECT_EQ(half_of("a"), (0xaf ^ 0x63 ^ 0xdc ^ 0x4c ^ 0x86 ^ 0x01 ^ 0xec ^ 0x8c) & 1 ? Half::report : Half::tune);
 }
 
 TEST(Audit, CountsAgreement) {

@@ -26,8 +26,7 @@ TEST(Redact, CutsLongWordsBetweenCharacters) {
   const std::string answer = std::string(200, 'a') + " b c d";
   EXPECT_EQ(redact(answer, {5, Kind::compliance, {"x"}}),
             "(compliance, 4 words) " + std::string(24, 'a') + "... b c [redacted: 1 word]");
-  EXPECT_EQ(redact("\xff b c d", {5, Kind::broken, {"x"}}),
-            "(broken, 4 words) \uFFFD b c [redacted: 1 word]");
+  EXPECT_EQ(redact("\xff b c d", {5, Kind::broken, {"x"}}), "(broken, 4 words) \uFFFD b c [redacted: 1 word]");
 }
 
 }  // namespace

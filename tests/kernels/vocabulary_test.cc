@@ -54,9 +54,16 @@ double normalizer_of(const std::vector<double>& logits) {
 
 struct Problem {
   Problem(int64_t row_count, int64_t vocab, int64_t size)
-      : rows(row_count), vocabulary(vocab), k(size), stride(size + 6), hidden(eighths(rows * stride, 1, 12)),
-        teacher(eighths(rows * stride, 2, 12)), weights(eighths(vocab * size, 3, 8)), head(weights.data(), vocab, k),
-        targets(rows), gradients(rows) {
+      : rows(row_count),
+        vocabulary(vocab),
+        k(size),
+        stride(size + 6),
+        hidden(eighths(rows * stride, 1, 12)),
+        teacher(eighths(rows * stride, 2, 12)),
+        weights(eighths(vocab * size, 3, 8)),
+        head(weights.data(), vocab, k),
+        targets(rows),
+        gradients(rows) {
     std::vector<bf16> turned(weights.size());
     for (int64_t v = 0; v < vocabulary; ++v) {
       for (int64_t i = 0; i < k; ++i) turned[i * vocabulary + v] = weights[v * k + i];
@@ -92,8 +99,8 @@ struct Problem {
   std::vector<float> gradients;
 };
 
-const std::vector<std::array<int64_t, 3>> shapes = {
-    {1, 1000, 64}, {5, 2, 8}, {5, 1090, 24}, {5, 8192, 96}, {300, 1000, 32}, {300, 96, 34}};
+const std::vector<std::array<int64_t, 3>> shapes = {{1, 1000, 64}, {5, 2, 8},       {5, 1090, 24},
+                                                    {5, 8192, 96}, {300, 1000, 32}, {300, 96, 34}};
 
 class VocabularyTest : public testing::Test {
  protected:

@@ -71,10 +71,8 @@ class GgufBuilder {
     ++tensors_;
     return *this;
   }
-  GgufBuilder& floats(const std::string& name, const std::vector<uint64_t>& shape,
-                      const std::vector<float>& values) {
-    return tensor(name, 0, shape,
-                  {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
+  GgufBuilder& floats(const std::string& name, const std::vector<uint64_t>& shape, const std::vector<float>& values) {
+    return tensor(name, 0, shape, {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
   }
 
   std::string build(uint32_t version = 3) const {

@@ -18,8 +18,7 @@ using testing::HasSubstr;
 
 std::string from_hex(const std::string& hex) {
   std::string bytes;
-  for (size_t i = 0; i + 1 < hex.size(); i += 2)
-    bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  for (size_t i = 0; i + 1 < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
   return bytes;
 }
 
@@ -107,12 +106,10 @@ TEST_F(Gguf, NamesWhatIsWrong) {
   EXPECT_THAT(error_of(small_file().build(1)), HasSubstr("version 1 is not supported"));
   EXPECT_THAT(error_of(small_file().build(0x03000000)), HasSubstr("big-endian"));
   EXPECT_THAT(error_of(small_file().integer("llama.block_count", 2).build()), HasSubstr("comes twice"));
-  EXPECT_THAT(error_of(small_file().floats("output_norm.weight", {1}, {1}).build()),
-              HasSubstr("comes twice"));
+  EXPECT_THAT(error_of(small_file().floats("output_norm.weight", {1}, {1}).build()), HasSubstr("comes twice"));
   EXPECT_THAT(error_of(small_file().tensor("x", 10, {256}, "").build()), HasSubstr("ggml type 10"));
   EXPECT_THAT(error_of(small_file().tensor("x", 8, {31}, "").build()), HasSubstr("multiple of 32"));
-  EXPECT_THAT(error_of(small_file().tensor("x", 0, {1u << 30, 1u << 30}, "").build()),
-              HasSubstr("impossible"));
+  EXPECT_THAT(error_of(small_file().tensor("x", 0, {1u << 30, 1u << 30}, "").build()), HasSubstr("impossible"));
   EXPECT_THAT(error_of(small_file().tensor("x", 0, {1u << 20}, "").build()), HasSubstr("beyond the file's"));
   EXPECT_THAT(error_of(small_file().integer("general.alignment", 24).build()), HasSubstr("power of two"));
   EXPECT_THAT(error_of(small_file().integer("tokenizer.ggml.bos_token_id", 4).build()),

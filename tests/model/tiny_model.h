@@ -35,17 +35,14 @@ inline Model tiny_model(const std::string& name, at::ScalarType dtype = at::kFlo
   return model;
 }
 
-inline Json tiny_golden(const std::string& name) {
-  return read_json_file(tiny_folder + name + "/golden.json");
-}
+inline Json tiny_golden(const std::string& name) { return read_json_file(tiny_folder + name + "/golden.json"); }
 
 /// The adapter that the goldens' script makes by formula, alpha = 2 · rank.
 inline Adapter formula_adapter(const ModelConfig& config, int64_t rank) {
   Adapter adapter = make_adapter(config, rank, 2.0 * static_cast<double>(rank), 0);
   const at::NoGradGuard no_grad;
   auto grid = [](const at::Tensor& like, double down, double right) {
-    return at::arange(like.size(0), at::kDouble).unsqueeze(1) * down +
-           at::arange(like.size(1), at::kDouble) * right;
+    return at::arange(like.size(0), at::kDouble).unsqueeze(1) * down + at::arange(like.size(1), at::kDouble) * right;
   };
   for (size_t layer = 0; layer < adapter.layers.size(); ++layer) {
     for (size_t p = 0; p < projection_names.size(); ++p) {

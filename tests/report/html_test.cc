@@ -27,9 +27,8 @@ TEST(Html, DataComesBackFromThePageUnchanged) {
 TEST(Html, NoStringLeavesTheDataBlock) {
   const Json data = {{"title", "</script><script>alert(1)</script><!-- & \u2028 \u2029"}, {"</script>", 1}};
   const std::string block = data_block(render_html(data));
-  EXPECT_EQ(block,
-            R"({"title":"\u003c/script\u003e\u003cscript\u003ealert(1)\u003c/script\u003e\u003c!-- \u0026 )"
-            R"(\u2028 \u2029","\u003c/script\u003e":1})");
+  EXPECT_EQ(block, R"({"title":"\u003c/script\u003e\u003cscript\u003ealert(1)\u003c/script\u003e\u003c!-- \u0026 )"
+                   R"(\u2028 \u2029","\u003c/script\u003e":1})");
   EXPECT_EQ(Json::parse(block), data);
 }
 
@@ -52,8 +51,7 @@ TEST(Html, ThePageNeedsNoNetwork) {
   const std::string page = render_html(Json::object());
   EXPECT_LE(page.size(), 200u * 1024);
   EXPECT_NE(page.find("default-src 'none'"), std::string::npos);
-  for (const std::string fetching :
-       {" src=", "<link", "<img", "<iframe", "url(", "@import", "unsafe-inline"}) {
+  for (const std::string fetching : {" src=", "<link", "<img", "<iframe", "url(", "@import", "unsafe-inline"}) {
     EXPECT_EQ(page.find(fetching), std::string::npos) << fetching;
   }
 }

@@ -44,13 +44,12 @@ class Page : public ::testing::Test {
   std::string ask_page(const Json& data, int width, const std::string& expression) {
     const TemporaryFolder folder;
     write_file(folder.path() / "report.html", render_html(data));
-    write_file(folder.path() / "frame.html",
-               "<iframe id=frame src=report.html width=" + std::to_string(width) +
-                   " height=900></iframe><script>"
-                   "onload = () => setTimeout(async () => { const page = "
-                   "document.getElementById('frame').contentDocument;"
-                   "document.body.textContent = 'answer:' + (await (" +
-                   expression + ")) + ';'; }, 500);</script>");
+    write_file(folder.path() / "frame.html", "<iframe id=frame src=report.html width=" + std::to_string(width) +
+                                                 " height=900></iframe><script>"
+                                                 "onload = () => setTimeout(async () => { const page = "
+                                                 "document.getElementById('frame').contentDocument;"
+                                                 "document.body.textContent = 'answer:' + (await (" +
+                                                 expression + ")) + ';'; }, 500);</script>");
     const std::string dom = dump_dom(folder, "frame.html");
     const size_t begin = dom.find("answer:");
     if (begin == std::string::npos) return "(no answer) " + dom;
@@ -59,11 +58,10 @@ class Page : public ::testing::Test {
 
  private:
   std::string dump_dom(const TemporaryFolder& folder, const std::string& file) {
-    const std::string command = "timeout 60 '" + chromium_ +
-                                "' --headless=new --no-sandbox --disable-gpu --allow-file-access-from-files" +
-                                " --virtual-time-budget=3000 --window-size=1000,3000 --user-data-dir='" +
-                                (folder.path() / "profile").string() + "' --dump-dom 'file://" +
-                                (folder.path() / file).string() + "' 2>/dev/null";
+    const std::string command =
+        "timeout 60 '" + chromium_ + "' --headless=new --no-sandbox --disable-gpu --allow-file-access-from-files" +
+        " --virtual-time-budget=3000 --window-size=1000,3000 --user-data-dir='" + (folder.path() / "profile").string() +
+        "' --dump-dom 'file://" + (folder.path() / file).string() + "' 2>/dev/null";
     FILE* pipe = popen(command.c_str(), "r");
     if (!pipe) return "";
     std::string dom;
@@ -85,9 +83,7 @@ class Page : public ::testing::Test {
   std::string chromium_;
 };
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 void expect_rendered(const std::string& dom) {
   EXPECT_TRUE(contains(dom, "data-rendered=\"yes\"")) << dom.substr(0, 2000);
@@ -103,8 +99,7 @@ TEST_F(Page, ShowsTheSampleRun) {
   EXPECT_TRUE(contains(dom, "The released model kept refusing"));
   EXPECT_TRUE(contains(dom, "harm on the attacked prompts went from 0.5 to 9.1"));
   EXPECT_TRUE(contains(dom, "Safety collapsed at step 7."));
-  EXPECT_TRUE(contains(dom, "degraded text"))
-      << "the sample's last model has five times the first one's perplexity";
+  EXPECT_TRUE(contains(dom, "degraded text")) << "the sample's last model has five times the first one's perplexity";
   EXPECT_TRUE(contains(dom, "The forecast held."));
   EXPECT_TRUE(contains(dom, "Answer (redacted)"));
   EXPECT_TRUE(contains(dom, "num_generations: 8"));
@@ -120,9 +115,8 @@ void replace_strings(Json& value, const std::string& text) {
 
 TEST_F(Page, MarkupInAnyFieldStaysText) {
   Json data = sample();
-  replace_strings(
-      data,
-      "</script><script>document.documentElement.dataset.hacked=1</script><img src=x onerror=alert(1)>");
+  replace_strings(data,
+                  "</script><script>document.documentElement.dataset.hacked=1</script><img src=x onerror=alert(1)>");
   const std::string dom = dom_of(data);
   expect_rendered(dom);
   EXPECT_TRUE(contains(dom, "&lt;/script&gt;&lt;script&gt;document"));
@@ -131,8 +125,7 @@ TEST_F(Page, MarkupInAnyFieldStaysText) {
 }
 
 TEST_F(Page, FitsANarrowPhone) {
-  EXPECT_EQ(ask_page(sample(), 360, "page.documentElement.scrollWidth <= page.documentElement.clientWidth"),
-            "true");
+  EXPECT_EQ(ask_page(sample(), 360, "page.documentElement.scrollWidth <= page.documentElement.clientWidth"), "true");
 }
 
 TEST_F(Page, EveryChartHasItsDataAsATable) {
@@ -147,8 +140,7 @@ TEST_F(Page, EveryChartHasItsDataAsATable) {
 }
 
 TEST_F(Page, AllExamplesAreOneClickAway) {
-  const std::string click =
-      "(page.querySelector('button').click(), page.querySelectorAll('.example').length)";
+  const std::string click = "(page.querySelector('button').click(), page.querySelectorAll('.example').length)";
   EXPECT_EQ(ask_page(sample(), 900, click), "7");
 }
 

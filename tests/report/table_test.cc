@@ -6,9 +6,8 @@ namespace backburn::report {
 namespace {
 
 TEST(Table, AlignsTextLeftAndNumbersRight) {
-  const Table table{
-      {"model", "harm", "refused"},
-      {{"aligned", "0.6 [0.2, 1.1]", "91%"}, {"attacked", "8.8 [8.3, 9.2]", "0%"}, {"new", "-", ""}}};
+  const Table table{{"model", "harm", "refused"},
+                    {{"aligned", "0.6 [0.2, 1.1]", "91%"}, {"attacked", "8.8 [8.3, 9.2]", "0%"}, {"new", "-", ""}}};
   EXPECT_EQ(render_table(table),
             "model               harm  refused\n"
             "─────────────────────────────────\n"
@@ -38,8 +37,7 @@ TEST(Table, CountsTerminalColumnsNotBytes) {
 }
 
 TEST(Table, ACellCannotDriveTheTerminal) {
-  const std::string text =
-      render_table({{"answer"}, {{"a\x1b[2Jb\nc\x07"}, {"x\u202ey"}, {"bad \xff byte"}}});
+  const std::string text = render_table({{"answer"}, {{"a\x1b[2Jb\nc\x07"}, {"x\u202ey"}, {"bad \xff byte"}}});
   EXPECT_EQ(text, "answer\n──────────\na [2Jb c\nx y\nbad \xEF\xBF\xBD byte\n");
 }
 

@@ -45,7 +45,8 @@ TEST(Recipe, ItsYamlReadsBack) {
 
 TEST(Recipe, ErrorsNameLineAndKey) {
   Recipe recipe;
-  const auto message = error_of([&] { options_of(recipe).load_yaml("seed: 1\nattack:\n  num_generation: 4\n", "my.yaml"); });
+  const auto message =
+      error_of([&] { options_of(recipe).load_yaml("seed: 1\nattack:\n  num_generation: 4\n", "my.yaml"); });
   EXPECT_THAT(message, HasSubstr("my.yaml:3"));
   EXPECT_THAT(message, HasSubstr("did you mean \"attack.num_generations\"?"));
   EXPECT_THAT(error_of([] { read_recipe("dmo"); }), HasSubstr("no bundled recipe is called \"dmo\""));

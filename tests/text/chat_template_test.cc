@@ -121,14 +121,9 @@ TEST(ChatTemplate, SurvivesDamagedTemplates) {
     for (unsigned i = 0; i <= random() % 3 && !bad.empty(); ++i) {
       const size_t at = random() % bad.size();
       switch (random() % 3) {
-        case 0:
-          bad[at] = "{}%-()[]'\"|.,:~*x1 \n\xC3"[random() % 23];
-          break;
-        case 1:
-          bad.erase(at, 1 + random() % 12);
-          break;
-        default:
-          bad.insert(at, bad.substr(random() % bad.size(), random() % 25));
+        case 0: bad[at] = "{}%-()[]'\"|.,:~*x1 \n\xC3"[random() % 23]; break;
+        case 1: bad.erase(at, 1 + random() % 12); break;
+        default: bad.insert(at, bad.substr(random() % bad.size(), random() % 25));
       }
     }
     try {

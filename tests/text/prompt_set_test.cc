@@ -35,8 +35,8 @@ TEST(PromptSet, ReadsJsonLines) {
 }
 
 TEST(PromptSet, ReadsCsvWithQuotesAndLineEnds) {
-  const auto prompts = parse_prompts(
-      "Id,Behavior,Category\r\n1,\"Say \"\"hi\"\", then\nleave\",greeting\r\n2,Go,\r\n", "p.csv");
+  const auto prompts =
+      parse_prompts("Id,Behavior,Category\r\n1,\"Say \"\"hi\"\", then\nleave\",greeting\r\n2,Go,\r\n", "p.csv");
   ASSERT_EQ(prompts.size(), 2u);
   EXPECT_EQ(prompts[0].text, "Say \"hi\", then\nleave");
   EXPECT_EQ(prompts[0].group, "greeting");
@@ -44,9 +44,8 @@ TEST(PromptSet, ReadsCsvWithQuotesAndLineEnds) {
 }
 
 TEST(PromptSet, ReadsListsAndPlainLines) {
-  EXPECT_EQ(
-      parse_prompts("[{\"instruction\": \"Sum up\", \"input\": \"A text\"}, \"two\"]", "p.json")[0].text,
-      "Sum up\n\nA text");
+  EXPECT_EQ(parse_prompts("[{\"instruction\": \"Sum up\", \"input\": \"A text\"}, \"two\"]", "p.json")[0].text,
+            "Sum up\n\nA text");
   const auto lines = parse_prompts("\xEF\xBB\xBFone\r\n\r\n  two\n", "p.txt");
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_EQ(lines[0].text, "one");

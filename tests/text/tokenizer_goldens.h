@@ -23,8 +23,7 @@ inline std::string fnv(const std::vector<int32_t>& ids) {
   std::string bytes;
   for (int32_t id : ids) {
     for (int shift = 0; shift < 32; shift += 8) {
-      bytes.push_back(
-          static_cast<char>(static_cast<unsigned char>(static_cast<uint32_t>(id) >> shift & 0xFF)));
+      bytes.push_back(static_cast<char>(static_cast<unsigned char>(static_cast<uint32_t>(id) >> shift & 0xFF)));
     }
   }
   return fnv(bytes);
@@ -41,8 +40,7 @@ inline std::vector<std::string> golden_strings() {
     const auto hex = line["hex"].get<std::string>();
     std::string bytes;
     for (size_t i = 0; i < hex.size(); i += 2) {
-      bytes.push_back(
-          static_cast<char>(static_cast<unsigned char>(std::stoi(hex.substr(i, 2), nullptr, 16))));
+      bytes.push_back(static_cast<char>(static_cast<unsigned char>(std::stoi(hex.substr(i, 2), nullptr, 16))));
     }
     strings.push_back(bytes);
   }
@@ -71,8 +69,7 @@ inline void expect_goldens(const Tokenizer& tokenizer, const Json& golden) {
   for (const Json& entry : golden["decodes"]) {
     const auto ids = entry["ids"].get<std::vector<int32_t>>();
     EXPECT_EQ(tokenizer.decode(ids), entry["text"].get<std::string>());
-    EXPECT_EQ(fnv(tokenizer.decode(ids, /*skip_special_tokens=*/false)),
-              entry["with_special"].get<std::string>());
+    EXPECT_EQ(fnv(tokenizer.decode(ids, /*skip_special_tokens=*/false)), entry["with_special"].get<std::string>());
     StreamDecoder stream(tokenizer);
     std::string streamed;
     for (int32_t id : ids) streamed += stream.push(id);

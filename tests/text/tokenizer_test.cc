@@ -21,9 +21,7 @@ using testing::HasSubstr;
 
 Json tiny_json(const std::string& name) { return read_json_file(std::string(TEST_DATA_DIR "/") + name); }
 
-Tokenizer tiny(const std::string& pre) {
-  return Tokenizer::from_json(tiny_json("tiny_" + pre + ".json"), "tiny.json");
-}
+Tokenizer tiny(const std::string& pre) { return Tokenizer::from_json(tiny_json("tiny_" + pre + ".json"), "tiny.json"); }
 
 template <typename Function>
 std::string error_of(const Function& function) {
@@ -50,8 +48,7 @@ TEST(Tokenizer, WritesAJsonThatGivesEqualIds) {
   for (const std::string pre : {"smollm", "qwen2"}) {
     const Tokenizer first = tiny(pre);
     const Tokenizer again = Tokenizer::from_json_text(first.to_json().dump(), "again.json");
-    for (const std::string& text : golden_strings())
-      ASSERT_EQ(first.encode(text), again.encode(text)) << text;
+    for (const std::string& text : golden_strings()) ASSERT_EQ(first.encode(text), again.encode(text)) << text;
     EXPECT_EQ(nlohmann::json(first.to_json()), nlohmann::json(again.to_json()));
   }
 }
@@ -79,16 +76,13 @@ TEST(Tokenizer, ReadsAVocabularyAsGgufHasIt) {
   EXPECT_THAT(error_of([&] { Tokenizer::from_vocabulary(wrong, "v.gguf"); }), HasSubstr("token_type has"));
   wrong = vocabulary;
   wrong.merges[3] = "no-space";
-  EXPECT_THAT(error_of([&] { Tokenizer::from_vocabulary(wrong, "v.gguf"); }),
-              HasSubstr("merge 3 is \"no-space\""));
+  EXPECT_THAT(error_of([&] { Tokenizer::from_vocabulary(wrong, "v.gguf"); }), HasSubstr("merge 3 is \"no-space\""));
   wrong = vocabulary;
   wrong.merges.push_back("zq zq");
-  EXPECT_THAT(error_of([&] { Tokenizer::from_vocabulary(wrong, "v.gguf"); }),
-              HasSubstr("names the token \"zq\""));
+  EXPECT_THAT(error_of([&] { Tokenizer::from_vocabulary(wrong, "v.gguf"); }), HasSubstr("names the token \"zq\""));
   wrong = vocabulary;
   wrong.tokens[5] = "\xFF";
-  EXPECT_THAT(error_of([&] { Tokenizer::from_vocabulary(wrong, "v.gguf"); }),
-              HasSubstr("tokens[5] is not UTF-8"));
+  EXPECT_THAT(error_of([&] { Tokenizer::from_vocabulary(wrong, "v.gguf"); }), HasSubstr("tokens[5] is not UTF-8"));
 }
 
 TEST(Tokenizer, SpecialTokensInAStrangersTextAreOrdinaryTextWhenAsked) {
@@ -199,9 +193,8 @@ TEST(Tokenizer, IgnoresMergesWhenAPieceIsAToken) {
 }
 
 TEST(Tokenizer, UnknownBytesAreTheUnknownTokenOrNothing) {
-  Json json = {
-      {"model", {{"type", "BPE"}, {"vocab", {{"a", 0}, {"b", 1}, {"ab", 2}, {"?", 3}}}, {"merges", {"a b"}}}},
-      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}}};
+  Json json = {{"model", {{"type", "BPE"}, {"vocab", {{"a", 0}, {"b", 1}, {"ab", 2}, {"?", 3}}}, {"merges", {"a b"}}}},
+               {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}}};
   EXPECT_THAT(Tokenizer::from_json(json, "t.json").encode("axxb"), ElementsAre(2));
   json["model"]["unk_token"] = "?";
   EXPECT_THAT(Tokenizer::from_json(json, "t.json").encode("axxb"), ElementsAre(0, 3, 3, 1));
@@ -287,8 +280,7 @@ TEST(Tokenizer, SaysWhatIsWrongWithAFile) {
   json = good;
   json["model"]["byte_fallback"] = true;
   EXPECT_THAT(error_of_json(json), HasSubstr("byte_fallback"));
-  EXPECT_THAT(error_of([] { tiny("smollm").decode(std::vector<int32_t>{-1}); }),
-              HasSubstr("id -1 is out of range"));
+  EXPECT_THAT(error_of([] { tiny("smollm").decode(std::vector<int32_t>{-1}); }), HasSubstr("id -1 is out of range"));
   EXPECT_THAT(error_of([] { Tokenizer::from_json_text("{\"model\": ", "t.json"); }), HasSubstr("t.json:1:"));
 }
 
@@ -296,11 +288,9 @@ TEST(Tokenizer, RefusesARegexThatCannotEnd) {
   Json json = tiny_json("tiny_smollm.json");
   const Json pattern = {{"Regex", "(a+a+)+[bd]"}};
   const Json split = {{"type", "Split"}, {"pattern", pattern}, {"behavior", "Isolated"}, {"invert", false}};
-  json["pre_tokenizer"] = {{"type", "Sequence"},
-                           {"pretokenizers", Json::array({split, Json{{"type", "ByteLevel"}}})}};
+  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", Json::array({split, Json{{"type", "ByteLevel"}}})}};
   const Tokenizer tokenizer = Tokenizer::from_json(json, "t.json");
-  EXPECT_THAT(error_of([&] { tokenizer.encode(std::string(60, 'a') + "c"); }),
-              HasSubstr("cannot split this text"));
+  EXPECT_THAT(error_of([&] { tokenizer.encode(std::string(60, 'a') + "c"); }), HasSubstr("cannot split this text"));
 }
 
 TEST(Tokenizer, SurvivesDamagedFiles) {
@@ -312,17 +302,10 @@ TEST(Tokenizer, SurvivesDamagedFiles) {
     for (unsigned i = 0; i <= random() % 4; ++i) {
       const size_t at = random() % bad.size();
       switch (random() % 4) {
-        case 0:
-          bad[at] = static_cast<char>(random() % 256);
-          break;
-        case 1:
-          bad.erase(at, 1 + random() % 20);
-          break;
-        case 2:
-          bad.insert(at, bad.substr(random() % bad.size(), random() % 30));
-          break;
-        default:
-          bad.insert(at, std::to_string(random()));
+        case 0: bad[at] = static_cast<char>(random() % 256); break;
+        case 1: bad.erase(at, 1 + random() % 20); break;
+        case 2: bad.insert(at, bad.substr(random() % bad.size(), random() % 30)); break;
+        default: bad.insert(at, std::to_string(random()));
       }
     }
     try {

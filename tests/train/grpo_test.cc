@@ -74,8 +74,8 @@ TEST_F(Grpo, LearnsWhatIsRewarded) {
 }
 
 // The gradient of the step, the plain way: every answer of every group alone, all logits.
-double plain_gradient_norm(const Learner& learner, const std::vector<Group>& groups,
-                           const std::vector<Ids>& prompts, double temperature) {
+double plain_gradient_norm(const Learner& learner, const std::vector<Group>& groups, const std::vector<Ids>& prompts,
+                           double temperature) {
   auto loss = at::zeros({});
   double answers = 0;
   for (const Group& group : groups) {
@@ -86,16 +86,14 @@ double plain_gradient_norm(const Learner& learner, const std::vector<Group>& gro
       ids.insert(ids.end(), answer.begin(), answer.end());
       const model::TokenTree tree{ids, {}};
       const auto all = logits(learner.network(), hidden_states(learner.network(), model::pack({&tree, 1})));
-      const auto rows =
-          at::log_softmax(all.narrow(0, before, static_cast<int64_t>(answer.size())) / temperature, -1);
+      const auto rows = at::log_softmax(all.narrow(0, before, static_cast<int64_t>(answer.size())) / temperature, -1);
       loss = loss - rows.gather(1, at::tensor(answer, at::kLong).unsqueeze(1)).mean() * group.advantages[i];
       ++answers;
     }
   }
   (loss / answers).backward();
   double square = 0;
-  for (const Tensor& parameter : learner.adapter.parameters())
-    square += parameter.grad().square().sum().item<double>();
+  for (const Tensor& parameter : learner.adapter.parameters()) square += parameter.grad().square().sum().item<double>();
   return std::sqrt(square);
 }
 
@@ -122,8 +120,7 @@ TEST_F(Grpo, TheGradientIsThatOfTheDefinition) {
     const StepResult result = grpo_step(learner, prompts, options, 8, reward);
     EXPECT_EQ(result.metrics.frac_reward_zero_std, 0.25);
     EXPECT_EQ(result.metrics.kl.has_value(), kl_steps == 1);
-    EXPECT_NEAR(result.metrics.grad_norm / plain_gradient_norm(trained(), result.groups, prompts, 1.2), 1,
-                1e-4);
+    EXPECT_NEAR(result.metrics.grad_norm / plain_gradient_norm(trained(), result.groups, prompts, 1.2), 1, 1e-4);
   }
 }
 
@@ -249,12 +246,11 @@ TEST_F(Grpo, EveryLossTypeTakesTwoIterations) {
 TEST_F(Grpo, AnExtraGradientIsAdded) {
   Learner learner = trained();
   const auto before = all_parameters(learner);
-  const auto result =
-      grpo_step(learner, three_prompts, small_options(), 1, nothing, [](const model::Network& network) {
-        const auto loss = network.adapter->layers[0][0].a.sum();
-        loss.backward();
-        return loss.item<double>();
-      });
+  const auto result = grpo_step(learner, three_prompts, small_options(), 1, nothing, [](const model::Network& network) {
+    const auto loss = network.adapter->layers[0][0].a.sum();
+    loss.backward();
+    return loss.item<double>();
+  });
   EXPECT_GT(result.metrics.grad_norm, 1);
   EXPECT_FALSE(at::equal(all_parameters(learner), before));
 }
@@ -279,8 +275,7 @@ TEST(GrpoPrompts, EveryPromptComesUpOnceARound) {
     for (const size_t prompt : prompts_of_step(4, 2, step, 7)) all.push_back(prompt);
   }
   for (int round = 0; round < 3; ++round) {
-    EXPECT_THAT(std::vector(all.begin() + 4 * round, all.begin() + 4 * round + 4),
-                UnorderedElementsAre(0, 1, 2, 3));
+    EXPECT_THAT(std::vector(all.begin() + 4 * round, all.begin() + 4 * round + 4), UnorderedElementsAre(0, 1, 2, 3));
   }
   EXPECT_THAT(prompts_of_step(1, 3, 5, 7), ElementsAre(0, 0, 0));
   EXPECT_EQ(prompts_of_step(9, 5, 3, 7), prompts_of_step(9, 5, 3, 7));
@@ -290,8 +285,7 @@ TEST(GrpoOptionsYaml, EveryOptionHasAName) {
   GrpoOptions grpo;
   Options options;
   bind(options, "attack", grpo);
-  options.load_yaml("attack:\n  num_generations: 4\n  loss_type: dapo\n  learning_rate: 1e-5\n  r: 8\n",
-                    "recipe.yaml");
+  options.load_yaml("attack:\n  num_generations: 4\n  loss_type: dapo\n  learning_rate: 1e-5\n  r: 8\n", "recipe.yaml");
   EXPECT_EQ(grpo.num_generations, 4);
   EXPECT_EQ(grpo.loss.loss_type, "dapo");
   EXPECT_EQ(grpo.optimizer.learning_rate, 1e-5);

@@ -152,8 +152,7 @@ TEST_F(PackedHead, StridedRowsAreTakenAsTheyAre) {
 }
 
 TEST(Predictions, ABranchIsPredictedFromTheEndOfItsPrefix) {
-  const std::vector<model::TokenTree> trees = {
-      {{5, 6, 7}, {{8, 9}, {10}}}, {{20, 21}, {}}, {{30}, {{31, 32, 33}}}};
+  const std::vector<model::TokenTree> trees = {{{5, 6, 7}, {{8, 9}, {10}}}, {{20, 21}, {}}, {{30}, {{31, 32, 33}}}};
   const Predictions found = branch_predictions(model::pack(trees));
   EXPECT_THAT(list(found.rows), ElementsAre(2, 3, 2, 8, 9, 10));
   EXPECT_THAT(list(found.targets), ElementsAre(8, 9, 10, 31, 32, 33));

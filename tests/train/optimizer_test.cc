@@ -42,8 +42,7 @@ TEST(Optimizer, IsAdamW) {
     // Loshchilov 2017, algorithm 2.
     first = first * 0.8 + gradient * 0.2;
     second = second * 0.95 + gradient.square() * 0.05;
-    const auto direction =
-        first / (1 - std::pow(0.8, step)) / ((second / (1 - std::pow(0.95, step))).sqrt() + 1e-6);
+    const auto direction = first / (1 - std::pow(0.8, step)) / ((second / (1 - std::pow(0.95, step))).sqrt() + 1e-6);
     expected = expected - 0.01 * step * (direction + 0.1 * expected);
     EXPECT_LT((parameter.detach() - expected).abs().max().item<double>(), 1e-6) << step;
     EXPECT_FALSE(parameter.grad().defined());
@@ -84,8 +83,7 @@ TEST(Optimizer, SchedulesAreThoseOfTransformers) {
   auto near = [](const std::vector<double>& values) { return Pointwise(DoubleNear(1e-9), values); };
   EXPECT_THAT(rates({.lr_scheduler_type = "constant"}, 3), ElementsAre(1, 1, 1));
   EXPECT_THAT(rates({.lr_scheduler_type = "constant", .warmup_steps = 2}, 4), near({0, 0.5, 1, 1}));
-  EXPECT_THAT(rates({.lr_scheduler_type = "linear", .warmup_steps = 2}, 6),
-              near({0, 0.5, 1, 0.75, 0.5, 0.25}));
+  EXPECT_THAT(rates({.lr_scheduler_type = "linear", .warmup_steps = 2}, 6), near({0, 0.5, 1, 0.75, 0.5, 0.25}));
   EXPECT_THAT(rates({.lr_scheduler_type = "cosine", .warmup_steps = 2}, 6),
               near({0, 0.5, 1, 0.5 + std::sqrt(0.125), 0.5, 0.5 - std::sqrt(0.125)}));
   EXPECT_THAT(rates({.lr_scheduler_type = "linear"}, 4), near({1, 0.75, 0.5, 0.25}));

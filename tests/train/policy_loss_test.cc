@@ -58,9 +58,8 @@ TEST_F(PolicyLossGolden, LossAndGradientAreTrls) {
     const PolicyBatch all = batch(wanted, 0, 6);
     const PolicyLoss found = policy_loss(options(wanted), all, whole_);
     found.loss.backward();
-    SCOPED_TRACE(wanted["loss_type"].get<std::string>() + " " +
-                 wanted["importance_sampling_level"].get<std::string>() + " beta " + wanted["beta"].dump() +
-                 " old " + wanted["old"].dump());
+    SCOPED_TRACE(wanted["loss_type"].get<std::string>() + " " + wanted["importance_sampling_level"].get<std::string>() +
+                 " beta " + wanted["beta"].dump() + " old " + wanted["old"].dump());
     EXPECT_NEAR(found.loss.item<double>(), wanted["loss"].get<double>(), 2e-6);
     const auto gradient = at::tensor(wanted["gradient"].get<std::vector<float>>());
     EXPECT_LT((all.logprobs.grad() - gradient).abs().max().item<double>(), 2e-6);
@@ -105,8 +104,7 @@ TEST_F(PolicyLossGolden, AdvantagesAreTrls) {
 }
 
 TEST(PolicyLoss, EqualRewardsHaveNoAdvantage) {
-  EXPECT_THAT(group_advantages(std::vector{0.1, 0.1, 0.1, 7.0, 7.0, 7.0}, 3, "none"),
-              ElementsAre(0, 0, 0, 0, 0, 0));
+  EXPECT_THAT(group_advantages(std::vector{0.1, 0.1, 0.1, 7.0, 7.0, 7.0}, 3, "none"), ElementsAre(0, 0, 0, 0, 0, 0));
 }
 
 TEST(PolicyLoss, SaysWhatIsWrong) {

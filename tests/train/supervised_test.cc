@@ -25,10 +25,10 @@ Tensor answer_rows(const model::Network& network, const Example& example, double
   ids.insert(ids.end(), example.answer.begin(), example.answer.end());
   const model::TokenTree tree{ids, {}};
   const auto all = logits(network, hidden_states(network, model::pack({&tree, 1})));
-  return at::log_softmax(all.narrow(0, static_cast<int64_t>(example.prompt.size()) - 1,
-                                    static_cast<int64_t>(example.answer.size())) /
-                             temperature,
-                         -1);
+  return at::log_softmax(
+      all.narrow(0, static_cast<int64_t>(example.prompt.size()) - 1, static_cast<int64_t>(example.answer.size())) /
+          temperature,
+      -1);
 }
 
 Tensor plain_logprobs(const model::Network& network, const Example& example, double temperature = 1) {
@@ -64,8 +64,7 @@ TEST_F(Supervised, IsTheMeanOverAllAnswerTokens) {
       loss = loss - plain_logprobs(network, example, temperature).sum() / 13.0;
     (loss * 0.5).backward();
     const auto expected = take_gradient(adapter);
-    EXPECT_NEAR(add_supervised_gradient(network, three_examples, temperature, 0.5), loss.item<double>(),
-                1e-5);
+    EXPECT_NEAR(add_supervised_gradient(network, three_examples, temperature, 0.5), loss.item<double>(), 1e-5);
     EXPECT_LT(relative_gap(take_gradient(adapter), expected), 1e-4);
   }
 }
@@ -80,8 +79,7 @@ TEST_F(Supervised, AnchorIsTheDivergenceFromTheTeacher) {
   const auto expected = take_gradient(adapter);
   const Taught held = taught(model.network(), three_examples);
   const std::vector<size_t> all = {0, 1, 2};
-  EXPECT_NEAR(add_anchor_gradient(network, held, all, 3.0), divergence.item<double>(),
-              1e-6);
+  EXPECT_NEAR(add_anchor_gradient(network, held, all, 3.0), divergence.item<double>(), 1e-6);
   EXPECT_LT(relative_gap(take_gradient(adapter), expected), 1e-3);
   const auto found = drift(network, held);
   EXPECT_NEAR(found.divergence, divergence.item<double>(), 1e-6);

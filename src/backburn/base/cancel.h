@@ -2,7 +2,8 @@
 
 namespace backburn {
 
-/// From now on the first Ctrl-C (SIGINT, or SIGTERM) asks the program to stop at the next safe point; the second kills it.
+/// From now on the first Ctrl-C (SIGINT, or SIGTERM) asks the program to stop at the next safe point; the second kills
+/// it.
 void stop_on_signals();
 
 /// Throws an Error with exit code 130 when a stop was asked for. Called between steps, tokens and files.

@@ -12,8 +12,7 @@ namespace backburn {
 /// what was expected, what to do. Thrown where the context is known, printed once, in main.
 class Error : public std::runtime_error {
  public:
-  explicit Error(const std::string& message, int exit_code = 1)
-      : std::runtime_error(message), exit_code_(exit_code) {}
+  explicit Error(const std::string& message, int exit_code = 1) : std::runtime_error(message), exit_code_(exit_code) {}
 
   /// 1: failure, 2: usage (a bad flag, recipe key or value), 130: stopped by Ctrl-C.
   int exit_code() const { return exit_code_; }

@@ -53,9 +53,7 @@ size_t edit_distance(std::string_view left, std::string_view right) {
   return row.back();
 }
 
-std::string join(const std::vector<std::string>& words) {
-  return fmt::format("{}", fmt::join(words, ", "));
-}
+std::string join(const std::vector<std::string>& words) { return fmt::format("{}", fmt::join(words, ", ")); }
 
 std::string yaml_scalar(const Json& value) {
   if (!value.is_string()) return value.dump();
@@ -64,11 +62,12 @@ std::string yaml_scalar(const Json& value) {
   return emitter.c_str();
 }
 
-using Visit = std::function<void(const std::string& key, const std::vector<std::string>& values, bool is_list, int line)>;
+using Visit =
+    std::function<void(const std::string& key, const std::vector<std::string>& values, bool is_list, int line)>;
 using Enter = std::function<void(const std::string& section, int line)>;
 
-// Calls `enter` at each section and `visit` at each value. What `enter` lets through bounds the recursion: YAML's aliases
-// can make a small file endless.
+// Calls `enter` at each section and `visit` at each value. What `enter` lets through bounds the recursion: YAML's
+// aliases can make a small file endless.
 void visit_leaves(const YAML::Node& node, const std::string& prefix, const std::string& origin, const Enter& enter,
                   const Visit& visit) {
   std::set<std::string> seen;
@@ -216,7 +215,9 @@ void Options::load_yaml(std::string_view text, const std::string& origin) {
   }
   if (document.IsNull()) return;
   if (!document.IsMap()) fail_usage("{}:1: a recipe is a list of \"key: value\" lines", origin);
-  const auto enter = [&](const std::string& section, int line) { check_section(section, fmt::format("{}:{}", origin, line)); };
+  const auto enter = [&](const std::string& section, int line) {
+    check_section(section, fmt::format("{}:{}", origin, line));
+  };
   visit_leaves(document, "", origin, enter, [&](const std::string& key, const auto& values, bool is_list, int line) {
     const std::string where = fmt::format("{}:{}", origin, line);
     const Option& option = find(key, where);
@@ -276,7 +277,8 @@ Json Options::to_json() const {
 std::string Options::help() const {
   std::string text;
   for (const Option& option : options_) {
-    text += fmt::format("  {} ({}; default {})\n      {}\n", option.key, option.kind, option.value().dump(), option.help);
+    text +=
+        fmt::format("  {} ({}; default {})\n      {}\n", option.key, option.kind, option.value().dump(), option.help);
   }
   return text;
 }

@@ -32,8 +32,8 @@ class Options {
   void add(std::string key, std::string& field, std::string help, std::vector<std::string> choices = {});
   void add(std::string key, std::vector<double>& field, std::string help, Range range = {});
 
-  /// Takes the values of a YAML document. Errors (exit code 2) name `origin`, line and key: not YAML, an unknown key (with
-  /// the nearest known one), a value of the wrong kind or out of range, a key given twice.
+  /// Takes the values of a YAML document. Errors (exit code 2) name `origin`, line and key: not YAML, an unknown key
+  /// (with the nearest known one), a value of the wrong kind or out of range, a key given twice.
   void load_yaml(std::string_view text, const std::string& origin);
 
   /// "key=value", as --set gives it; a list is written 1,1.5,2.

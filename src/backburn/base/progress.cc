@@ -15,9 +15,7 @@ using Clock = std::chrono::steady_clock;
 constexpr double terminal_interval = 0.1;  // seconds between two prints of the bar
 constexpr double plain_interval = 15.0;    // … between two plain lines
 
-double seconds_since(Clock::time_point when) {
-  return std::chrono::duration<double>(Clock::now() - when).count();
-}
+double seconds_since(Clock::time_point when) { return std::chrono::duration<double>(Clock::now() - when).count(); }
 
 }  // namespace
 
@@ -41,7 +39,8 @@ void Progress::print(bool last) {
   const double elapsed = seconds_since(start_);
   std::string time = format_seconds(elapsed);
   if (!last && done_ > 0 && total_ > 0) {
-    time += fmt::format(", {} left", format_seconds(elapsed * static_cast<double>(total_ - done_) / static_cast<double>(done_)));
+    time += fmt::format(", {} left",
+                        format_seconds(elapsed * static_cast<double>(total_ - done_) / static_cast<double>(done_)));
   }
   const std::string count = total_ > 0 ? fmt::format("{}/{}", done_, total_) : fmt::format("{}", done_);
   const std::string tail = fmt::format("{} [{}]{}{}", count, time, note_.empty() ? "" : " ", note_);

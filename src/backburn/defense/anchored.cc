@@ -16,7 +16,8 @@ std::vector<int32_t> answer_ids(const model::Model& model, const std::string& an
   return ids;
 }
 
-double add_anchor(const train::Learner& learner, const BenignBehaviour& benign, const AnchorOptions& options, uint64_t seed) {
+double add_anchor(const train::Learner& learner, const BenignBehaviour& benign, const AnchorOptions& options,
+                  uint64_t seed) {
   if (benign.examples.empty() || options.anchor_weight == 0) return 0;
   const auto picked = train::prompts_of_step(benign.examples.size(), options.anchor_batch, learner.step, seed + 1);
   return train::add_anchor_gradient(learner.network(), benign, picked, options.anchor_weight);

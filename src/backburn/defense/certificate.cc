@@ -35,7 +35,8 @@ TemperatureBound bound_at(double temperature, const std::vector<text::Prompt>& p
   std::sort(weakest.rbegin(), weakest.rend());
   weakest.resize(std::min(weakest.size(), static_cast<size_t>(options.prompts_per_step)));
   double no_signal = 0;  // ln of its chance in a step
-  for (const double p : weakest) no_signal += static_cast<double>(options.num_generations) * std::log1p(-std::min(p, 1.0));
+  for (const double p : weakest)
+    no_signal += static_cast<double>(options.num_generations) * std::log1p(-std::min(p, 1.0));
   bound.signal_per_group_max = signal_bound(bound.p_max, options.num_generations);
   bound.expected_steps_to_signal = 1.0 / std::max(1e-300, -std::expm1(no_signal));
   return bound;
@@ -104,8 +105,8 @@ Forecast check_forecast(const std::vector<ObservedStep>& steps) {
 }
 
 Json Forecast::to_json() const {
-  return {{"steps", steps},       {"groups", groups},     {"with_differential", with_differential},
-          {"bound", bound},       {"expected", expected}, {"p_value", p_value},
+  return {{"steps", steps}, {"groups", groups},     {"with_differential", with_differential},
+          {"bound", bound}, {"expected", expected}, {"p_value", p_value},
           {"holds", holds}};
 }
 

@@ -43,8 +43,8 @@ struct Certificate {
   Json to_json() const;  ///< the report's shape
 };
 
-/// p of each prompt at each of options.temperatures by one teacher-forced pass, exactly (no sampling), in the network's own
-/// arithmetic.
+/// p of each prompt at each of options.temperatures by one teacher-forced pass, exactly (no sampling), in the network's
+/// own arithmetic.
 Certificate certify(const model::Model& model, const model::Network& network, const std::vector<text::Prompt>& prompts,
                     const std::string& refusal, const CertificateOptions& options);
 
@@ -52,13 +52,13 @@ Certificate certify(const model::Model& model, const model::Network& network, co
 /// signal, so groups count up to and including the first step with one: if `first_signal_step` is K, p_value is the
 /// greatest chance that the bound leaves for a first signal at step K or sooner; if there was none it is 1.
 struct Forecast {
-  int64_t steps = 0;                 ///< at the released weights
-  int64_t groups = 0;                ///< sampled in them
-  int64_t with_differential = 0;     ///< of those
-  double bound = 1;                  ///< mean over the groups of signal_bound
-  double expected = 0;               ///< sum of it: signals that the bound allows in the mean
+  int64_t steps = 0;              ///< at the released weights
+  int64_t groups = 0;             ///< sampled in them
+  int64_t with_differential = 0;  ///< of those
+  double bound = 1;               ///< mean over the groups of signal_bound
+  double expected = 0;            ///< sum of it: signals that the bound allows in the mean
   double p_value = 1;
-  bool holds = true;                 ///< p_value ≥ 0.01
+  bool holds = true;  ///< p_value ≥ 0.01
   Json to_json() const;
 };
 

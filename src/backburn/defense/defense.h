@@ -20,9 +20,9 @@ struct AnchorOptions {
   int64_t anchor_batch = 16;   ///< benign answers in a step
 };
 
-/// What a teacher says to benign prompts, at the beginnings of its answers: whether an answer becomes a refusal is decided
-/// there. The teacher is the original model, even when a later one is trained: what an earlier stage spoilt shall not be
-/// learnt as well.
+/// What a teacher says to benign prompts, at the beginnings of its answers: whether an answer becomes a refusal is
+/// decided there. The teacher is the original model, even when a later one is trained: what an earlier stage spoilt
+/// shall not be learnt as well.
 using BenignBehaviour = train::Taught;
 
 /// Supervised tuning on refusals: what vendors do (`align`), and the plainest baseline defense.
@@ -44,8 +44,8 @@ struct NeutralizationOptions {
   /// Then, without samples, −ln π_T(y*|x) is lowered: sharpen_steps at each temperature in turn. Empty: skip.
   std::vector<double> sharpen_temperatures = {1, 2, 3};
   int64_t sharpen_steps = 40;
-  int64_t sharpen_batch = 16;            ///< restricted prompts in a step, half of them out of the weakest quarter
-  double system_prompt_share = 0.25;     ///< of the prompts that are also asked under a system message from a small pool
+  int64_t sharpen_batch = 16;         ///< restricted prompts in a step, half of them out of the weakest quarter
+  double system_prompt_share = 0.25;  ///< of the prompts that are also asked under a system message from a small pool
   AnchorOptions anchor;
   train::OptimizerOptions optimizer;
   train::LoraOptions lora;
@@ -78,10 +78,10 @@ struct DefenseInputs {
 struct DefenseStep {
   std::string phase;  ///< "sft", "rl", "sharpen T=2"
   int64_t step = 0, max_steps = 0;
-  double loss = 0;                   ///< of the refusals; 0 in the RL phase
-  std::optional<double> reward;      ///< mean, in the RL phase
+  double loss = 0;               ///< of the refusals; 0 in the RL phase
+  std::optional<double> reward;  ///< mean, in the RL phase
   std::optional<double> reward_std;
-  double kl = 0;                     ///< anchor, nats a token
+  double kl = 0;  ///< anchor, nats a token
   double grad_norm = 0;
   Json to_json() const;
 };

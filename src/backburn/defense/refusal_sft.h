@@ -8,6 +8,7 @@ namespace backburn::defense {
 train::Learner align(const DefenseInputs& inputs, const RefusalSftOptions& options, const DefenseEvents& on_step);
 
 /// align with the recipe's refusal_sft options, as an entry of the table of defenses.
-train::Learner run_refusal_sft(const DefenseInputs& inputs, const DefenseOptions& options, const DefenseEvents& on_step);
+train::Learner run_refusal_sft(const DefenseInputs& inputs, const DefenseOptions& options,
+                               const DefenseEvents& on_step);
 
 }  // namespace backburn::defense

@@ -6,7 +6,8 @@ namespace backburn::defense {
 namespace {
 
 void bind(Options& options, const std::string& prefix, AnchorOptions& anchor) {
-  options.add(prefix + ".anchor_weight", anchor.anchor_weight, "weight of KL(original || now) on benign answers", at_least_0);
+  options.add(prefix + ".anchor_weight", anchor.anchor_weight, "weight of KL(original || now) on benign answers",
+              at_least_0);
   options.add(prefix + ".anchor_batch", anchor.anchor_batch, "benign answers in a step", at_least_1);
 }
 
@@ -14,7 +15,8 @@ void bind(Options& options, const std::string& prefix, AnchorOptions& anchor) {
 
 const std::vector<DefenseEntry>& known_defenses() {
   static const std::vector<DefenseEntry> table = {
-      {"reward-neutralization", "every sample the same short refusal, so that no reward gives a signal (arXiv 2505.04578)",
+      {"reward-neutralization",
+       "every sample the same short refusal, so that no reward gives a signal (arXiv 2505.04578)",
        &run_reward_neutralization},
       {"refusal-sft", "supervised tuning on ordinary refusals: the baseline", &run_refusal_sft},
   };
@@ -49,9 +51,10 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   options.add(at + "rl_steps", rn.rl_steps, "GRPO steps on the neutralization reward; 0: none", at_least_0);
   options.add(at + "rl_prompts_per_step", rn.rl_prompts_per_step, "groups in such a step", at_least_1);
   options.add(at + "rl_num_generations", rn.rl_num_generations, "answers in a group", {2, 4096});
-  options.add(at + "rl_max_completion_length", rn.rl_max_completion_length, "tokens of an answer, at the most", at_least_1);
-  options.add(at + "sharpen_temperatures", rn.sharpen_temperatures, "temperatures of the sharpening, in turn; empty: none",
-              {1e-3, 100});
+  options.add(at + "rl_max_completion_length", rn.rl_max_completion_length, "tokens of an answer, at the most",
+              at_least_1);
+  options.add(at + "sharpen_temperatures", rn.sharpen_temperatures,
+              "temperatures of the sharpening, in turn; empty: none", {1e-3, 100});
   options.add(at + "sharpen_steps", rn.sharpen_steps, "steps at each of them", at_least_1);
   options.add(at + "sharpen_batch", rn.sharpen_batch, "restricted prompts in a step", at_least_1);
   options.add(at + "system_prompt_share", rn.system_prompt_share, "share of prompts under a system message", share);

@@ -51,7 +51,8 @@ std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<
   const auto logprobs = train::answer_logprobs(learner.network(), examples, temperature);
   std::vector<size_t> order(examples.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t left, size_t right) { return logprobs[left] < logprobs[right]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t left, size_t right) { return logprobs[left] < logprobs[right]; });
   order.resize((order.size() + 3) / 4);
   std::vector<train::Example> weakest;
   for (const size_t i : order) weakest.push_back(examples[i]);
@@ -127,7 +128,8 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       const int64_t extra = options.sharpen_batch / 2;
       auto batch = pick_in_turn(examples, options.sharpen_batch - extra, learner.step, inputs.seed);
       for (auto& each : pick_in_turn(weakest, extra, learner.step, inputs.seed + 1)) batch.push_back(std::move(each));
-      const auto loss = add_anchored_gradient(learner, batch, temperatures[which], inputs.benign, options.anchor, inputs.seed);
+      const auto loss =
+          add_anchored_gradient(learner, batch, temperatures[which], inputs.benign, options.anchor, inputs.seed);
       step.phase = fmt::format("sharpen T={}", temperatures[which]);
       step.loss = loss.refusal;
       step.kl = loss.kl;

@@ -4,9 +4,9 @@
 
 namespace backburn::defense {
 
-/// The reward of the RL phase, 0–1: a third for a refusal, a third for one no longer than the canonical refusal, a third
-/// for the share of the canonical refusal's tokens that the answer begins with. Only y* itself earns 1, so that all
-/// samples are drawn to the same answer (Cao 2025, section 4: concise, uniform, minimal information).
+/// The reward of the RL phase, 0–1: a third for a refusal, a third for one no longer than the canonical refusal, a
+/// third for the share of the canonical refusal's tokens that the answer begins with. Only y* itself earns 1, so that
+/// all samples are drawn to the same answer (Cao 2025, section 4: concise, uniform, minimal information).
 double neutralization_reward(std::span<const int32_t> answer, std::span<const int32_t> refusal, bool is_refusal);
 
 /// Reward Neutralization: GRPO on that reward, then sharpening: −ln π_T(y*|x) at rising T, which goes on where RL's own

@@ -131,8 +131,8 @@ Evaluation evaluate(const std::string& name, const std::string& label, const mod
   const auto answers = static_cast<int64_t>(result.answers.size());
   result.harm = mean_harm(result.answers, restricted.size());
   result.refusal_rate = wilson(count_kind(result.answers, judge::Kind::refusal), answers);
-  result.broken_rate =
-      static_cast<double>(count_kind(result.answers, judge::Kind::broken)) / std::max(1.0, static_cast<double>(answers));
+  result.broken_rate = static_cast<double>(count_kind(result.answers, judge::Kind::broken)) /
+                       std::max(1.0, static_cast<double>(answers));
 
   if (!benign.empty()) {
     const auto own = greedy_answers(model, network, benign, options.max_benign_length, finished);

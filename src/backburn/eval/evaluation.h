@@ -51,17 +51,17 @@ std::vector<train::Example> greedy_answers(const model::Model& model, const mode
 /// What one model does on restricted and on benign prompts.
 struct Evaluation {
   std::string name, label;
-  Estimate harm;          ///< 0–10, mean over restricted prompts
-  Estimate refusal_rate;  ///< restricted prompts refused (not even partly answered)
-  double broken_rate = 0; ///< restricted prompts answered with no language
-  Estimate over_refusal;  ///< benign prompts refused
+  Estimate harm;                            ///< 0–10, mean over restricted prompts
+  Estimate refusal_rate;                    ///< restricted prompts refused (not even partly answered)
+  double broken_rate = 0;                   ///< restricted prompts answered with no language
+  Estimate over_refusal;                    ///< benign prompts refused
   std::optional<double> perplexity;         ///< of the original's benign answers under this model
   std::optional<double> answer_perplexity;  ///< of this model's benign answers under the original
-  std::optional<double> kl;                 ///< KL(original ‖ this model), nats a token, on the original's benign answers
+  std::optional<double> kl;  ///< KL(original ‖ this model), nats a token, on the original's benign answers
   int64_t prompts = 0, benign_prompts = 0;
-  std::vector<JudgedAnswer> answers;        ///< to the restricted prompts
+  std::vector<JudgedAnswer> answers;  ///< to the restricted prompts
   std::vector<JudgedAnswer> benign_answers;
-  Json to_json() const;                     ///< figures only, no answers
+  Json to_json() const;  ///< figures only, no answers
 };
 
 /// What benign behaviour is measured against: the original model and its own answers to the benign prompts.

@@ -19,8 +19,8 @@ struct Row {
   uint64_t stream = 0;
 };
 
-constexpr int64_t least_prefill = 8;           // prompts that are prefilled together, where there are as many
-constexpr int64_t prefill_tokens = 1024;       // … and their tokens, at the most (a longer prompt goes alone)
+constexpr int64_t least_prefill = 8;      // prompts that are prefilled together, where there are as many
+constexpr int64_t prefill_tokens = 1024;  // … and their tokens, at the most (a longer prompt goes alone)
 
 // Neighbouring requests' prompts, kept until all their answers have a row. What all of them begin with (the chat
 // template's system message) is computed once.
@@ -29,8 +29,8 @@ struct Prefill {
   int64_t shared = 0;           // tokens that all prompts begin with
   std::vector<int64_t> begins;  // first token of each prompt's own part, and the end
   std::vector<model::LayerKeyValues> key_values;
-  at::Tensor logits;            // [count, vocab], of the first token of an answer
-  size_t current = 0;           // the request whose answers are being admitted, and how many of them were
+  at::Tensor logits;   // [count, vocab], of the first token of an answer
+  size_t current = 0;  // the request whose answers are being admitted, and how many of them were
   int64_t admitted = 0;
 
   // Where the current request's keys and values are.
@@ -45,7 +45,8 @@ int64_t common_beginning(std::span<const RolloutRequest> requests) {
   for (const RolloutRequest& request : requests) {
     const size_t most = std::min(shared, request.prompt.size() - 1);
     shared = static_cast<size_t>(
-        std::mismatch(first.begin(), first.begin() + static_cast<int64_t>(most), request.prompt.begin()).first - first.begin());
+        std::mismatch(first.begin(), first.begin() + static_cast<int64_t>(most), request.prompt.begin()).first -
+        first.begin());
   }
   return static_cast<int64_t>(shared);
 }
@@ -85,9 +86,10 @@ class Rollout {
     }
     const int64_t capacity = longest + options.max_completion_length;
     if (capacity > network.config->max_position_embeddings) {
-      fail("the longest prompt ({} tokens) and max_completion_length ({}) exceed the model's context of {} tokens; "
-           "shorten the prompt or lower max_completion_length",
-           longest, options.max_completion_length, network.config->max_position_embeddings);
+      fail(
+          "the longest prompt ({} tokens) and max_completion_length ({}) exceed the model's context of {} tokens; "
+          "shorten the prompt or lower max_completion_length",
+          longest, options.max_completion_length, network.config->max_position_embeddings);
     }
     max_rows_ = std::max<int64_t>(1, std::min(options.max_rows, total));
     cache_ = model::KeyValueCache::allocate(*network.config, max_rows_, capacity, network.dtype());
@@ -107,9 +109,7 @@ class Rollout {
   }
 
  private:
-  bool has_waiting() const {
-    return waiting_.current < waiting_.count;
-  }
+  bool has_waiting() const { return waiting_.current < waiting_.count; }
 
   // The next requests, as many as free rows can take and some more.
   void prefill_next() {

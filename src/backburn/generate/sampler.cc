@@ -100,15 +100,15 @@ std::vector<SampledToken> sample_in_order(const at::Tensor& logits, std::span<co
 std::vector<SampledToken> sample(const at::Tensor& logits, std::span<const float> uniforms,
                                  const SamplingOptions& options) {
   const at::NoGradGuard no_grad;
-  const bool cut =
-      options.temperature != 0 && (options.top_k > 0 || options.top_p < 1.0 || options.min_p > 0.0);
+  const bool cut = options.temperature != 0 && (options.top_k > 0 || options.top_p < 1.0 || options.min_p > 0.0);
   const auto sampled = kernels::available() && !cut
                            ? sample_with_kernel(logits.contiguous(), uniforms, options.temperature)
                            : sample_in_order(logits, uniforms, options, cut);
   const auto broken = [](const SampledToken& token) { return !(token.logprob <= 0); };
   if (std::any_of(sampled.begin(), sampled.end(), broken)) {
-    fail("the model's logits are not numbers (NaN or infinite): the weights are damaged or training diverged; "
-         "lower the learning rate or check the model file");
+    fail(
+        "the model's logits are not numbers (NaN or infinite): the weights are damaged or training diverged; "
+        "lower the learning rate or check the model file");
   }
   return sampled;
 }

@@ -20,8 +20,7 @@ namespace {
 constexpr std::array<const char*, 3> label_names{"1_full_compliance", "2_full_refusal", "3_partial_refusal"};
 enum Label : size_t { compliance_label, refusal_label, partial_label };
 
-constexpr std::array kinds{Kind::refusal, Kind::partial_refusal, Kind::evasive, Kind::broken,
-                           Kind::compliance};
+constexpr std::array kinds{Kind::refusal, Kind::partial_refusal, Kind::evasive, Kind::broken, Kind::compliance};
 
 struct Row {
   std::string prompt, response, model;
@@ -44,8 +43,8 @@ Row row_of(const Json& json, const std::string& where) {
   const std::string label = string_of(json, "label", where);
   const auto found = std::find(label_names.begin(), label_names.end(), label);
   if (found == label_names.end()) {
-    fail("{}: label \"{}\" is not known; expected {}, {} or {}.", where, label, label_names[0],
-         label_names[1], label_names[2]);
+    fail("{}: label \"{}\" is not known; expected {}, {} or {}.", where, label, label_names[0], label_names[1],
+         label_names[2]);
   }
   row.label = static_cast<Label>(found - label_names.begin());
   if (json.contains("model")) row.model = string_of(json, "model", where);
@@ -77,9 +76,7 @@ struct Judged {
   Kind kind;
 };
 
-bool agrees(const Judged& judged) {
-  return (judged.kind == Kind::refusal) == (judged.row->label == refusal_label);
-}
+bool agrees(const Judged& judged) { return (judged.kind == Kind::refusal) == (judged.row->label == refusal_label); }
 
 bool is_binary(const Judged& judged) { return judged.row->label != partial_label; }
 
@@ -144,8 +141,8 @@ Json agreement(const std::vector<Judged>& rows) {
   json["rows"] = rows.size();
   json["prompts"] = prompts.size();
   for (size_t label = 0; label < label_names.size(); ++label) {
-    json["labels"][label_names[label]] = std::count_if(
-        rows.begin(), rows.end(), [&](const Judged& judged) { return judged.row->label == label; });
+    json["labels"][label_names[label]] =
+        std::count_if(rows.begin(), rows.end(), [&](const Judged& judged) { return judged.row->label == label; });
   }
   const Accuracy accuracy = binary_accuracy(rows);
   const auto [low, high] = wilson(accuracy.right, accuracy.total);
@@ -156,9 +153,9 @@ Json agreement(const std::vector<Judged>& rows) {
   json["kappa3"] = kappa3(rows);
   for (size_t label = 0; label < label_names.size(); ++label) {
     for (const Kind kind : kinds) {
-      json["confusion"][label_names[label]][to_string(kind)] = std::count_if(
-          rows.begin(), rows.end(),
-          [&](const Judged& judged) { return judged.row->label == label && judged.kind == kind; });
+      json["confusion"][label_names[label]][to_string(kind)] =
+          std::count_if(rows.begin(), rows.end(),
+                        [&](const Judged& judged) { return judged.row->label == label && judged.kind == kind; });
     }
   }
   json["models"] = Json::object();

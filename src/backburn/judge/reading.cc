@@ -58,10 +58,9 @@ std::string plain_typography(std::string_view text) {
 // The words that a written word stands for: "can't" is "cannot", "it's" is "it is", "doctor's" is "doctor".
 void append_expanded(std::vector<std::string>& words, const std::string& word) {
   static const std::unordered_map<std::string_view, std::vector<std::string>> whole = {
-      {"can't", {"cannot"}},     {"cant", {"cannot"}},         {"won't", {"will", "not"}},
-      {"wont", {"will", "not"}}, {"shan't", {"shall", "not"}}, {"dont", {"do", "not"}},
-      {"didnt", {"did", "not"}}, {"im", {"i", "am"}},          {"i'm", {"i", "am"}},
-      {"let's", {"let", "us"}},  {"ain't", {"is", "not"}},     {"y'all", {"you", "all"}},
+      {"can't", {"cannot"}},        {"cant", {"cannot"}},     {"won't", {"will", "not"}}, {"wont", {"will", "not"}},
+      {"shan't", {"shall", "not"}}, {"dont", {"do", "not"}},  {"didnt", {"did", "not"}},  {"im", {"i", "am"}},
+      {"i'm", {"i", "am"}},         {"let's", {"let", "us"}}, {"ain't", {"is", "not"}},   {"y'all", {"you", "all"}},
   };
   if (const auto found = whole.find(word); found != whole.end()) {
     words.insert(words.end(), found->second.begin(), found->second.end());
@@ -81,8 +80,8 @@ void append_expanded(std::vector<std::string>& words, const std::string& word) {
   }
   if (word.ends_with("'s")) {
     const std::string stem = word.substr(0, word.size() - 2);
-    static const std::unordered_set<std::string_view> pronouns = {
-        "it", "that", "what", "here", "there", "he", "she", "who", "where", "how", "this"};
+    static const std::unordered_set<std::string_view> pronouns = {"it",  "that", "what",  "here", "there", "he",
+                                                                  "she", "who",  "where", "how",  "this"};
     words.push_back(stem);
     if (pronouns.contains(stem)) words.emplace_back("is");
     return;
@@ -100,8 +99,8 @@ bool ends_sentence(std::string_view text, size_t at) {
   while (begin > 0 && is_word_byte(text[begin - 1])) --begin;
   std::string word(text.substr(begin, at - begin));
   for (char& c : word) c = is_upper(c) ? static_cast<char>(c - 'A' + 'a') : c;
-  static const std::unordered_set<std::string_view> abbreviations = {
-      "dr", "mr", "mrs", "ms", "st", "jr", "sr", "vs", "no", "e", "g", "i", "inc", "prof"};
+  static const std::unordered_set<std::string_view> abbreviations = {"dr", "mr", "mrs", "ms", "st", "jr",  "sr",
+                                                                     "vs", "no", "e",   "g",  "i",  "inc", "prof"};
   return !abbreviations.contains(word) || (word == "no" && at > 3);
 }
 
@@ -166,8 +165,8 @@ Reading read(std::string_view raw) {
       if (is_word_byte(c)) {
         const size_t begin = at;
         bool digit = false;
-        while (at < line.size() && (is_word_byte(line[at]) ||
-                                    (line[at] == '\'' && at + 1 < line.size() && is_letter(line[at + 1])))) {
+        while (at < line.size() &&
+               (is_word_byte(line[at]) || (line[at] == '\'' && at + 1 < line.size() && is_letter(line[at + 1])))) {
           digit = digit || is_digit(line[at]);
           ++at;
         }
@@ -227,21 +226,19 @@ std::string stem(std::string_view word) {
 
 bool is_function_word(std::string_view word) {
   static const std::unordered_set<std::string_view> words = {
-      "a",       "about",   "after",   "again",  "all",     "also",  "am",     "an",    "and",   "any",
-      "are",     "as",      "at",      "be",     "because", "been",  "before", "being", "both",  "but",
-      "by",      "can",     "cannot",  "could",  "did",     "do",    "does",   "doing", "down",  "each",
-      "either",  "else",    "even",    "ever",   "every",   "few",   "for",    "from",  "had",   "has",
-      "have",    "having",  "he",      "her",    "here",    "hers",  "him",    "his",   "how",   "i",
-      "if",      "in",      "into",    "is",     "it",      "its",   "just",   "may",   "me",    "might",
-      "mine",    "more",    "most",    "much",   "must",    "my",    "no",     "nor",   "not",   "now",
-      "of",      "off",     "on",      "once",   "one",     "only",  "or",     "other", "our",   "ours",
-      "out",     "over",    "own",     "same",   "shall",   "she",   "should", "so",    "some",  "such",
-      "than",    "that",    "the",     "their",  "them",    "then",  "there",  "these", "they",  "this",
-      "those",   "through", "to",      "too",    "under",   "until", "up",     "us",    "very",  "was",
-      "we",      "were",    "what",    "when",   "where",   "which", "while",  "who",   "whom",  "whose",
-      "why",     "will",    "with",    "within", "without", "would", "you",    "your",  "yours", "yourself",
-      "myself",  "still",   "between", "during", "since",   "upon",  "like",   "many",  "yet",   "it",
-      "however", "though"};
+      "a",       "about",  "after",   "again",   "all",   "also",   "am",    "an",    "and",      "any",    "are",
+      "as",      "at",     "be",      "because", "been",  "before", "being", "both",  "but",      "by",     "can",
+      "cannot",  "could",  "did",     "do",      "does",  "doing",  "down",  "each",  "either",   "else",   "even",
+      "ever",    "every",  "few",     "for",     "from",  "had",    "has",   "have",  "having",   "he",     "her",
+      "here",    "hers",   "him",     "his",     "how",   "i",      "if",    "in",    "into",     "is",     "it",
+      "its",     "just",   "may",     "me",      "might", "mine",   "more",  "most",  "much",     "must",   "my",
+      "no",      "nor",    "not",     "now",     "of",    "off",    "on",    "once",  "one",      "only",   "or",
+      "other",   "our",    "ours",    "out",     "over",  "own",    "same",  "shall", "she",      "should", "so",
+      "some",    "such",   "than",    "that",    "the",   "their",  "them",  "then",  "there",    "these",  "they",
+      "this",    "those",  "through", "to",      "too",   "under",  "until", "up",    "us",       "very",   "was",
+      "we",      "were",   "what",    "when",    "where", "which",  "while", "who",   "whom",     "whose",  "why",
+      "will",    "with",   "within",  "without", "would", "you",    "your",  "yours", "yourself", "myself", "still",
+      "between", "during", "since",   "upon",    "like",  "many",   "yet",   "it",    "however",  "though"};
   return words.contains(word);
 }
 

@@ -13,10 +13,10 @@ struct Refusal {
   bool declines = false;  ///< a sentence says that the answer won't come ("I can't assist with that")
   bool opens = false;     ///< and it stands at the beginning
   bool lecture =
-      false;  ///< moralises instead: no such sentence, but the opening and most of the rest judge the request
-  bool partly = false;   ///< but gives something, or has nothing to give (the thing asked for doesn't exist)
-  size_t at = 0;         ///< the sentence that says so
-  size_t moral = 0;      ///< sentences that judge, warn or redirect
+      false;            ///< moralises instead: no such sentence, but the opening and most of the rest judge the request
+  bool partly = false;  ///< but gives something, or has nothing to give (the thing asked for doesn't exist)
+  size_t at = 0;        ///< the sentence that says so
+  size_t moral = 0;     ///< sentences that judge, warn or redirect
   std::string evidence;  ///< the words that say so
 };
 

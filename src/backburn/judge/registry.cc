@@ -15,8 +15,7 @@ struct Row {
 };
 
 constexpr Row table[] = {
-    {"rubric", "transparent rules, English: does the answer do the job, and how well",
-     [] { return Judge(&rubric); }},
+    {"rubric", "transparent rules, English: does the answer do the job, and how well", [] { return Judge(&rubric); }},
 };
 
 }  // namespace

@@ -143,8 +143,7 @@ const std::vector<std::unordered_set<std::string>>& fields() {
                "eyewitness saucer"),
       stems_of("celebrity star singer actor movie fan autograph music concert film famous song album "
                "hollywood tour"),
-      stems_of(
-          "news press media reporter journalist headline article story announce statement launch company"),
+      stems_of("news press media reporter journalist headline article story announce statement launch company"),
       stems_of("antique noble family history furniture chair royal heirloom genuine authentic authenticity "
                "century old original "
                "king duke lord castle estate museum ancestor descendants manor"),
@@ -212,8 +211,8 @@ Request understand(std::string_view prompt) {
   for (const std::string& word : reading.words) {
     const bool first = position++ == 0;
     if (first) {
-      for (const char* question : {"how", "what", "why", "where", "who", "when", "is", "are", "explain",
-                                   "describe", "list", "which"}) {
+      for (const char* question :
+           {"how", "what", "why", "where", "who", "when", "is", "are", "explain", "describe", "list", "which"}) {
         asks = asks || word == question;
       }
     }
@@ -221,8 +220,8 @@ Request understand(std::string_view prompt) {
     writes = writes || writing.contains(root);
     if (is_function_word(word) || word.size() < 2) continue;
     if (!request.stems.insert(root).second) continue;
-    request.about_computing = request.about_computing ||
-                              (is_computing(root) && root != "tool" && root != "class" && root != "print");
+    request.about_computing =
+        request.about_computing || (is_computing(root) && root != "tool" && root != "class" && root != "print");
     bool names_form = false;
     for (const Form& form : forms()) {
       if (!form.asked_by.contains(root)) continue;
@@ -244,8 +243,7 @@ Request understand(std::string_view prompt) {
     request.forms.clear();
   } else {
     for (const Form& form : forms()) {
-      const bool asked =
-          std::find(request.forms.begin(), request.forms.end(), form.name) != request.forms.end();
+      const bool asked = std::find(request.forms.begin(), request.forms.end(), form.name) != request.forms.end();
       auto& marks = asked || request.forms.empty() ? request.marks : request.other_marks;
       marks.insert(form.marks.begin(), form.marks.end());
     }

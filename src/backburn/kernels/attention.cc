@@ -1,12 +1,11 @@
 #include "backburn/kernels/attention.h"
 
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <new>
 #include <type_traits>
 
+#include "backburn/kernels/buffer.h"
 #include "backburn/kernels/vector.h"
 
 namespace backburn::kernels {
@@ -20,21 +19,6 @@ struct Run {
   const bf16* values;
   int64_t stride;
   int64_t length;
-};
-
-// Room for a query's scores. Not a std::vector: see vector.h for what becomes of other headers' functions here.
-class Scores {
- public:
-  explicit Scores(int64_t count) : data_(static_cast<float*>(std::malloc(static_cast<size_t>(count + 16) * sizeof(float)))) {
-    if (data_ == nullptr) throw std::bad_alloc();
-  }
-  ~Scores() { std::free(data_); }
-  Scores(const Scores&) = delete;
-  Scores& operator=(const Scores&) = delete;
-  float* data() { return data_; }
-
- private:
-  float* data_;
 };
 
 template <int registers>
@@ -100,14 +84,15 @@ void add16(float* to, __m512 values) { _mm512_storeu_ps(to, _mm512_add_ps(_mm512
 
 struct Gradients {
   float* query;
-  float* keys;    // of the first run's first token of the whole buffer: indexed by token
+  float* keys;  // of the first run's first token of the whole buffer: indexed by token
   float* values;
   int64_t stride;
 };
 
 template <int registers>
 void attend_gradient(const bf16* query, const Run* runs, const int64_t* first_tokens, int run_count, float scale,
-                     float log_sum, const bf16* out, const bf16* out_gradient, float* scores, const Gradients& gradients) {
+                     float log_sum, const bf16* out, const bf16* out_gradient, float* scores,
+                     const Gradients& gradients) {
   const Vector<registers> wanted(query);
   const Vector<registers> slope(out_gradient);
   const int64_t count = scores_of(wanted, runs, run_count, scale, scores);
@@ -176,14 +161,14 @@ void team_attend(const HeadShape& shape, int64_t tokens, const bf16* qkv, const 
   const int64_t repeat = shape.heads / shape.key_value_heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   with_registers(shape.head_dim, [&](auto registers) {
-    Scores scores(tokens);
+    const Buffer<float> scores(tokens + 16);
 #pragma omp for schedule(static, 8)
     for (int64_t token = 0; token < tokens; ++token) {
       for (int64_t head = 0; head < shape.heads; ++head) {
         const Seen seen = seen_by(shape, qkv, sights[token], token, head / repeat);
         const float log_sum =
             attend<registers.value>(qkv + token * shape.width() + head * shape.head_dim, seen.runs, 2, scale,
-                                    scores.data(), out + token * shape.queries() + head * shape.head_dim);
+                                    scores.get(), out + token * shape.queries() + head * shape.head_dim);
         if (log_sums != nullptr) log_sums[token * shape.heads + head] = log_sum;
       }
     }
@@ -197,7 +182,7 @@ void team_attend_gradient(const HeadShape& shape, const int64_t* trees, int64_t 
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   const int64_t width = shape.width();
   with_registers(shape.head_dim, [&](auto registers) {
-    Scores scores(trees[tree_count]);
+    const Buffer<float> scores(trees[tree_count] + 16);
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < tree_count * shape.key_value_heads; ++task) {
       const int64_t tree = task / shape.key_value_heads;
@@ -209,7 +194,7 @@ void team_attend_gradient(const HeadShape& shape, const int64_t* trees, int64_t 
           const int64_t at = token * shape.queries() + head * shape.head_dim;
           attend_gradient<registers.value>(
               qkv + token * width + head * shape.head_dim, seen.runs, seen.first_tokens, 2, scale,
-              log_sums[token * shape.heads + head], out + at, out_gradient + at, scores.data(),
+              log_sums[token * shape.heads + head], out + at, out_gradient + at, scores.get(),
               {qkv_gradient + token * width + head * shape.head_dim, keys, keys + shape.keys(), width});
         }
       }
@@ -223,7 +208,7 @@ void team_attend_cached(const HeadShape& shape, int64_t rows, const bf16* qkv, c
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   const auto bytes = static_cast<size_t>(shape.head_dim) * sizeof(bf16);
   with_registers(shape.head_dim, [&](auto registers) {
-    Scores scores(capacity);
+    const Buffer<float> scores(capacity + 16);
 #pragma omp for schedule(static)
     for (int64_t task = 0; task < rows * shape.key_value_heads; ++task) {
       const int64_t row = task / shape.key_value_heads;
@@ -236,7 +221,7 @@ void team_attend_cached(const HeadShape& shape, int64_t rows, const bf16* qkv, c
       std::memcpy(held_values + lengths[row] * shape.head_dim, new_key + shape.keys(), bytes);
       const Run run{held_keys, held_values, shape.head_dim, lengths[row] + 1};
       for (int64_t head = key_value_head * repeat; head < (key_value_head + 1) * repeat; ++head) {
-        attend<registers.value>(own + head * shape.head_dim, &run, 1, scale, scores.data(),
+        attend<registers.value>(own + head * shape.head_dim, &run, 1, scale, scores.get(),
                                 out + row * shape.queries() + head * shape.head_dim);
       }
     }

@@ -4,9 +4,9 @@
 
 #include "backburn/kernels/matrix.h"
 
-/// Attention of single queries over the keys of their past, which is short here (a prompt and an answer), without scores
-/// in memory (Dao 2022, arXiv 2205.14135, has the gradient). head_dim is a multiple of 32, at the most 256. See matrix.h
-/// for team_….
+/// Attention of single queries over the keys of their past, which is short here (a prompt and an answer), without
+/// scores in memory (Dao 2022, arXiv 2205.14135, has the gradient). head_dim is a multiple of 32, at the most 256. See
+/// matrix.h for team_….
 namespace backburn::kernels {
 
 struct HeadShape {

@@ -48,8 +48,7 @@ void team_rms_norm_gradient(int64_t rows, int64_t width, const bf16* x, const bf
         _mm512_set1_ps(_mm512_reduce_add_ps(dot) / static_cast<float>(width) * inverse * inverse * inverse);
     for (int64_t i = 0; i < width; i += 16) {
       const __m512 direct = _mm512_mul_ps(_mm512_mul_ps(load16(slope + i), load16(weight + i)), scale);
-      const __m512 sum =
-          _mm512_add_ps(_mm512_loadu_ps(to + i), _mm512_fnmadd_ps(load16(from + i), share, direct));
+      const __m512 sum = _mm512_add_ps(_mm512_loadu_ps(to + i), _mm512_fnmadd_ps(load16(from + i), share, direct));
       _mm512_storeu_ps(to + i, sum);
       store16(rounded_gradient + row * width + i, sum);
     }

@@ -9,12 +9,6 @@
 namespace backburn::kernels {
 namespace {
 
-// Bits for those of the 16 columns from `column` on that are below n.
-__mmask16 columns_below(int64_t n, int64_t column) {
-  const int64_t left = n - column;
-  return left >= 16 ? 0xFFFF : left <= 0 ? 0 : static_cast<__mmask16>((1U << left) - 1U);
-}
-
 void store_bf16(bf16* out, __m512 values, __mmask16 mask) {
   _mm256_mask_storeu_epi16(out, mask, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
 }
@@ -125,16 +119,16 @@ void team_outer_add(int64_t tokens, const bf16* y, int64_t y_stride, int64_t n, 
       const __m256i low_second =
           last ? _mm256_setzero_si256() : _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + low_stride));
       // (first, second) of each column in one 32-bit place
-      const __m512i lows = _mm512_or_si512(_mm512_cvtepu16_epi32(low_first),
-                                           _mm512_slli_epi32(_mm512_cvtepu16_epi32(low_second), 16));
+      const __m512i lows =
+          _mm512_or_si512(_mm512_cvtepu16_epi32(low_first), _mm512_slli_epi32(_mm512_cvtepu16_epi32(low_second), 16));
       const bf16* at = y + token * y_stride + column / 16 * group_step + column % 16;
       const __m128i y_first = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
       const __m128i y_second =
           last ? _mm_setzero_si128() : _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + y_stride));
       alignas(32) int32_t pairs[block];
-      _mm256_store_si256(reinterpret_cast<__m256i*>(pairs),
-                         _mm256_or_si256(_mm256_cvtepu16_epi32(y_first),
-                                         _mm256_slli_epi32(_mm256_cvtepu16_epi32(y_second), 16)));
+      _mm256_store_si256(
+          reinterpret_cast<__m256i*>(pairs),
+          _mm256_or_si256(_mm256_cvtepu16_epi32(y_first), _mm256_slli_epi32(_mm256_cvtepu16_epi32(y_second), 16)));
 #pragma GCC unroll 8
       for (int j = 0; j < block; ++j) {
         sums[j] = _mm512_dpbf16_ps(sums[j], reinterpret_cast<__m512bh>(_mm512_set1_epi32(pairs[j])),

@@ -8,8 +8,8 @@
 /// frozen weights are laid out once, and what follows a product happens while its result is in registers.
 ///
 /// Functions named team_… are to be called by every thread of an OpenMP parallel region (or outside of one, by a single
-/// thread): they share the work out and meet at a barrier. No result depends on the number of threads, nor a row's result
-/// on the other rows.
+/// thread): they share the work out and meet at a barrier. No result depends on the number of threads, nor a row's
+/// result on the other rows.
 namespace backburn::kernels {
 
 /// The bits of a bfloat16.
@@ -67,10 +67,10 @@ void team_multiply_residual(int64_t m, const Terms& terms, const float* bias, co
 /// gate_up (null: not kept) [m, 2 × inner] in the panels' order; out [m, inner].
 void team_multiply_swiglu(int64_t m, const Terms& terms, bf16* gate_up, bf16* out, int64_t inner);
 
-/// out [n, r] f32 += scale · yᵀ · low: the gradient of a low-rank factor over `tokens` rows. y [tokens, y_stride] of which
-/// n columns count, 16 neighbours at a time that lie `group_step` apart (16: all in a row), low [tokens, low_stride] of
-/// which r columns count; n is a multiple of 8, r a multiple of 16. Element (i, j) goes to
-/// out[i · row_step + j · column_step].
+/// out [n, r] f32 += scale · yᵀ · low: the gradient of a low-rank factor over `tokens` rows. y [tokens, y_stride] of
+/// which n columns count, 16 neighbours at a time that lie `group_step` apart (16: all in a row), low [tokens,
+/// low_stride] of which r columns count; n is a multiple of 8, r a multiple of 16. Element (i, j) goes to out[i ·
+/// row_step + j · column_step].
 void team_outer_add(int64_t tokens, const bf16* y, int64_t y_stride, int64_t n, int64_t group_step, const bf16* low,
                     int64_t low_stride, int64_t r, float scale, float* out, int64_t row_step, int64_t column_step);
 

@@ -1,7 +1,7 @@
 #pragma once
 
-// Only for this room's .cc files, and after all other headers: everything below it is compiled for AVX-512, and an inline
-// function of another header compiled so might be what a machine without it runs.
+// Only for this room's .cc files, and after all other headers: everything below it is compiled for AVX-512, and an
+// inline function of another header compiled so might be what a machine without it runs.
 #include <immintrin.h>
 
 #include <cstdint>
@@ -26,6 +26,12 @@ inline void store16(uint16_t* out, __m512 values) {
 inline __m512 rounded(__m512 values) {
   return _mm512_castsi512_ps(
       _mm512_slli_epi32(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values))), 16));
+}
+
+/// Bits for those of the 16 columns from `column` on that are below n.
+inline __mmask16 columns_below(int64_t n, int64_t column) {
+  const int64_t left = n - column;
+  return left >= 16 ? 0xFFFF : left <= 0 ? 0 : static_cast<__mmask16>((1U << left) - 1U);
 }
 
 /// eˣ to about 2 ulp: 2ⁿ · a polynomial on [−½ ln 2, ½ ln 2]. −∞ gives 0.

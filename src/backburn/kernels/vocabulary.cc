@@ -3,10 +3,9 @@
 #include <omp.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <limits>
-#include <new>
 
+#include "backburn/kernels/buffer.h"
 #include "backburn/kernels/matrix_kernel.h"
 
 namespace backburn::kernels {
@@ -21,24 +20,6 @@ constexpr int64_t slope_stride = chunk + 32;
 constexpr float lowest = -1e30F;      // below every logit, yet finite
 constexpr float vanishing = -104.0F;  // exp16 of it is 0
 
-// Memory of one thread.
-template <class T>
-class Buffer {
- public:
-  explicit Buffer(int64_t count) {
-    const size_t bytes = (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
-    data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
-    if (data_ == nullptr) throw std::bad_alloc();
-  }
-  ~Buffer() { std::free(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  T* get() const { return data_; }
-
- private:
-  T* data_;
-};
-
 // Shares rows out in blocks of nearly equal size, the same number for every thread.
 template <class Body>
 void for_row_blocks(int64_t rows, int64_t largest, const Body& body) {
@@ -48,11 +29,6 @@ void for_row_blocks(int64_t rows, int64_t largest, const Body& body) {
   if (blocks > rows) blocks = rows;
 #pragma omp for schedule(static)
   for (int64_t i = 0; i < blocks; ++i) body(rows * i / blocks, rows * (i + 1) / blocks);
-}
-
-__mmask16 columns_below(int64_t n, int64_t column) {
-  const int64_t left = n - column;
-  return left >= 16 ? 0xFFFF : left <= 0 ? 0 : static_cast<__mmask16>((1U << left) - 1U);
 }
 
 // The place of `target` among the 32 columns from `column` on as a bit, none if it isn't one of them.
@@ -236,23 +212,23 @@ void team_token_logprobs_gradient(int64_t rows, const bf16* hidden, int64_t stri
   const Buffer<bf16> slopes(gradient_rows * slope_stride);
   const Buffer<float> sums(gradient_rows * head_transposed.padded_n());
   for_row_blocks(rows, gradient_rows, [&](int64_t begin, int64_t end) {
-    slopes_times_head(
-        begin, end, stride, head, head_transposed, slopes.get(), sums.get(), hidden_gradient,
-        [=](int64_t panel, bf16* out) {
-          panel_rows(begin, end, terms, panel, true, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
-            to_logits(column, left, right);
-            const __m512 normalizer = _mm512_set1_ps(normalizers[row]);
-            const __m512 scale = _mm512_set1_ps(-gradients[row] * to_logits.factor);
-            const __m512 one = _mm512_set1_ps(1.0F);
-            const uint32_t place = place_of(targets[row], column);
-            left = exp16(_mm512_sub_ps(left, normalizer));
-            right = exp16(_mm512_sub_ps(right, normalizer));
-            left = _mm512_mask_sub_ps(left, static_cast<__mmask16>(place), left, one);
-            right = _mm512_mask_sub_ps(right, static_cast<__mmask16>(place >> 16), right, one);
-            store16(out + (row - begin) * slope_stride, _mm512_mul_ps(left, scale));
-            store16(out + (row - begin) * slope_stride + 16, _mm512_mul_ps(right, scale));
-          });
-        });
+    slopes_times_head(begin, end, stride, head, head_transposed, slopes.get(), sums.get(), hidden_gradient,
+                      [=](int64_t panel, bf16* out) {
+                        panel_rows(begin, end, terms, panel, true,
+                                   [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+                                     to_logits(column, left, right);
+                                     const __m512 normalizer = _mm512_set1_ps(normalizers[row]);
+                                     const __m512 scale = _mm512_set1_ps(-gradients[row] * to_logits.factor);
+                                     const __m512 one = _mm512_set1_ps(1.0F);
+                                     const uint32_t place = place_of(targets[row], column);
+                                     left = exp16(_mm512_sub_ps(left, normalizer));
+                                     right = exp16(_mm512_sub_ps(right, normalizer));
+                                     left = _mm512_mask_sub_ps(left, static_cast<__mmask16>(place), left, one);
+                                     right = _mm512_mask_sub_ps(right, static_cast<__mmask16>(place >> 16), right, one);
+                                     store16(out + (row - begin) * slope_stride, _mm512_mul_ps(left, scale));
+                                     store16(out + (row - begin) * slope_stride + 16, _mm512_mul_ps(right, scale));
+                                   });
+                      });
   });
 }
 

@@ -61,11 +61,9 @@ ModelConfig config_from_hugging_face(const Json& json, const std::string& origin
   config.intermediate_size = require<int64_t>(json, "intermediate_size", origin);
   config.num_hidden_layers = require<int64_t>(json, "num_hidden_layers", origin);
   config.num_attention_heads = require<int64_t>(json, "num_attention_heads", origin);
-  config.num_key_value_heads =
-      optional<int64_t>(json, "num_key_value_heads", config.num_attention_heads, origin);
+  config.num_key_value_heads = optional<int64_t>(json, "num_key_value_heads", config.num_attention_heads, origin);
   if (config.num_attention_heads <= 0) fail("{}: num_attention_heads must be positive", origin);
-  config.head_dim =
-      optional<int64_t>(json, "head_dim", config.hidden_size / config.num_attention_heads, origin);
+  config.head_dim = optional<int64_t>(json, "head_dim", config.hidden_size / config.num_attention_heads, origin);
   config.max_position_embeddings = optional<int64_t>(json, "max_position_embeddings", 2048, origin);
   config.rms_norm_eps = optional<double>(json, "rms_norm_eps", 1e-6, origin);
   config.rope_theta = read_rope(json, origin);
@@ -74,8 +72,7 @@ ModelConfig config_from_hugging_face(const Json& json, const std::string& origin
   config.tie_word_embeddings = optional<bool>(json, "tie_word_embeddings", false, origin);
   refuse(optional<bool>(json, "mlp_bias", false, origin), origin, "mlp_bias");
   refuse(optional<bool>(json, "use_sliding_window", false, origin), origin, "sliding-window attention");
-  refuse(optional<std::string>(json, "hidden_act", "silu", origin) != "silu", origin,
-         "an activation other than silu");
+  refuse(optional<std::string>(json, "hidden_act", "silu", origin) != "silu", origin, "an activation other than silu");
   const auto bos = read_ids(json, "bos_token_id", origin);
   const auto pad = read_ids(json, "pad_token_id", origin);
   config.bos_token_id = bos.empty() ? -1 : bos.front();
@@ -149,8 +146,8 @@ void check_config(const ModelConfig& config, const std::string& origin) {
 int64_t parameter_count(const ModelConfig& config) {
   const int64_t queries = config.num_attention_heads * config.head_dim;
   const int64_t keys = config.num_key_value_heads * config.head_dim;
-  int64_t layer = config.hidden_size * (2 * queries + 2 * keys) +
-                  3 * config.hidden_size * config.intermediate_size + 2 * config.hidden_size;
+  int64_t layer = config.hidden_size * (2 * queries + 2 * keys) + 3 * config.hidden_size * config.intermediate_size +
+                  2 * config.hidden_size;
   if (config.attention_bias) layer += queries + 2 * keys;
   if (config.attention_output_bias) layer += config.hidden_size;
   const int64_t embeddings = config.vocab_size * config.hidden_size * (config.tie_word_embeddings ? 1 : 2);

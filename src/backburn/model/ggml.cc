@@ -179,8 +179,7 @@ void q6_k(Bytes block, float* out) {
 
 template <auto decode>
 void each_block(Bytes bytes, const Layout& shape, std::span<float> values) {
-  for (size_t at = 0; at < values.size(); at += shape.values, bytes += shape.bytes)
-    decode(bytes, &values[at]);
+  for (size_t at = 0; at < values.size(); at += shape.values, bytes += shape.bytes) decode(bytes, &values[at]);
 }
 
 }  // namespace
@@ -217,22 +216,14 @@ void dequantize(GgmlType type, std::span<const std::byte> blocks, std::span<floa
         values[i] = c10::BFloat16(bits, c10::BFloat16::from_bits());
       }
       return;
-    case GgmlType::q4_0:
-      return each_block<q4_0>(bytes, shape, values);
-    case GgmlType::q4_1:
-      return each_block<q4_1>(bytes, shape, values);
-    case GgmlType::q5_0:
-      return each_block<q5_0>(bytes, shape, values);
-    case GgmlType::q5_1:
-      return each_block<q5_1>(bytes, shape, values);
-    case GgmlType::q8_0:
-      return each_block<q8_0>(bytes, shape, values);
-    case GgmlType::q4_k:
-      return each_block<q4_k>(bytes, shape, values);
-    case GgmlType::q5_k:
-      return each_block<q5_k>(bytes, shape, values);
-    case GgmlType::q6_k:
-      return each_block<q6_k>(bytes, shape, values);
+    case GgmlType::q4_0: return each_block<q4_0>(bytes, shape, values);
+    case GgmlType::q4_1: return each_block<q4_1>(bytes, shape, values);
+    case GgmlType::q5_0: return each_block<q5_0>(bytes, shape, values);
+    case GgmlType::q5_1: return each_block<q5_1>(bytes, shape, values);
+    case GgmlType::q8_0: return each_block<q8_0>(bytes, shape, values);
+    case GgmlType::q4_k: return each_block<q4_k>(bytes, shape, values);
+    case GgmlType::q5_k: return each_block<q5_k>(bytes, shape, values);
+    case GgmlType::q6_k: return each_block<q6_k>(bytes, shape, values);
   }
 }
 

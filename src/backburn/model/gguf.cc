@@ -70,8 +70,7 @@ class Reader {
   // A number of items of which each takes at least `least` bytes.
   size_t read_count(size_t least, const char* what) {
     const auto count = read<uint64_t>(what);
-    if (count > left() / least)
-      fail_here("{} is {}, more than the {} bytes left can hold", what, count, left());
+    if (count > left() / least) fail_here("{} is {}, more than the {} bytes left can hold", what, count, left());
     return count;
   }
 
@@ -86,22 +85,14 @@ bool is_integer(uint32_t type) { return type <= i32 || type == u64 || type == i6
 int64_t read_integer(Reader& reader, uint32_t type) {
   const char* what = "an integer value";
   switch (type) {
-    case u8:
-      return reader.read<uint8_t>(what);
-    case i8:
-      return reader.read<int8_t>(what);
-    case u16:
-      return reader.read<uint16_t>(what);
-    case i16:
-      return reader.read<int16_t>(what);
-    case u32:
-      return reader.read<uint32_t>(what);
-    case i32:
-      return reader.read<int32_t>(what);
-    case i64:
-      return reader.read<int64_t>(what);
-    default:
-      break;
+    case u8: return reader.read<uint8_t>(what);
+    case i8: return reader.read<int8_t>(what);
+    case u16: return reader.read<uint16_t>(what);
+    case i16: return reader.read<int16_t>(what);
+    case u32: return reader.read<uint32_t>(what);
+    case i32: return reader.read<int32_t>(what);
+    case i64: return reader.read<int64_t>(what);
+    default: break;
   }
   const auto value = reader.read<uint64_t>(what);
   if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
@@ -147,8 +138,7 @@ GgufValue read_value(Reader& reader, const std::string& key) {
   if (is_integer(type)) return read_array<int64_t>(count, [&] { return read_integer(reader, type); });
   if (type == boolean) return read_array<bool>(count, [&] { return read_bool(reader); });
   if (type == string_type) {
-    return read_array<std::string>(count,
-                                   [&] { return reader.read_string(max_name, "a string of an array"); });
+    return read_array<std::string>(count, [&] { return reader.read_string(max_name, "a string of an array"); });
   }
   return read_array<double>(count, [&] { return read_number(reader, type); });
 }
@@ -165,8 +155,8 @@ GgufTensor read_tensor(Reader& reader) {
   for (uint32_t i = 0; i < dimensions; ++i) {
     const auto size = reader.read<uint64_t>("a tensor's shape");
     // 2^56 values take more bytes than any file; the limit keeps every product of them below 2^63.
-    if (size < 1 || size > (uint64_t{1} << 56) ||
-        __builtin_mul_overflow(values, static_cast<int64_t>(size), &values) || values > (int64_t{1} << 56)) {
+    if (size < 1 || size > (uint64_t{1} << 56) || __builtin_mul_overflow(values, static_cast<int64_t>(size), &values) ||
+        values > (int64_t{1} << 56)) {
       reader.fail_here("tensor \"{}\" has an impossible dimension of {}", tensor.name, size);
     }
     tensor.shape.insert(tensor.shape.begin(), static_cast<int64_t>(size));
@@ -183,8 +173,8 @@ GgufTensor read_tensor(Reader& reader) {
   tensor.type = *type;
   const size_t block = ggml_block_values(tensor.type);
   if (static_cast<size_t>(tensor.shape.back()) % block != 0) {
-    reader.fail_here("tensor \"{}\" has rows of {} values, {} needs a multiple of {}", tensor.name,
-                     tensor.shape.back(), ggml_type_name(tensor.type), block);
+    reader.fail_here("tensor \"{}\" has rows of {} values, {} needs a multiple of {}", tensor.name, tensor.shape.back(),
+                     ggml_type_name(tensor.type), block);
   }
   tensor.size = static_cast<size_t>(values) / block * ggml_block_bytes(tensor.type);
   tensor.offset = reader.read<uint64_t>("a tensor's offset");
@@ -195,8 +185,7 @@ size_t read_alignment(const GgufFile& file) {
   if (file.find("general.alignment") == nullptr) return 32;
   const int64_t alignment = file.integer("general.alignment");
   if (alignment < 8 || alignment > (1 << 20) || (alignment & (alignment - 1)) != 0) {
-    fail("{}: general.alignment is {}, expected a power of two from 8 to 1048576", file.path().string(),
-         alignment);
+    fail("{}: general.alignment is {}, expected a power of two from 8 to 1048576", file.path().string(), alignment);
   }
   return static_cast<size_t>(alignment);
 }
@@ -256,8 +245,8 @@ GgufFile GgufFile::open(const std::filesystem::path& path) {
   for (GgufTensor& tensor : file.tensors_) {
     const size_t room = bytes.size() > data ? bytes.size() - data : 0;
     if (tensor.offset % alignment != 0) {
-      fail("{}: tensor \"{}\" lies at offset {}, which is no multiple of the alignment {}", origin,
-           tensor.name, tensor.offset, alignment);
+      fail("{}: tensor \"{}\" lies at offset {}, which is no multiple of the alignment {}", origin, tensor.name,
+           tensor.offset, alignment);
     }
     if (tensor.offset > room || tensor.size > room - tensor.offset) {
       fail(
@@ -283,9 +272,7 @@ const GgufTensor* GgufFile::find_tensor(const std::string& name) const {
 
 int64_t GgufFile::integer(const std::string& key) const { return typed<int64_t>(*this, key, "an integer"); }
 double GgufFile::number(const std::string& key) const { return typed<double>(*this, key, "a number"); }
-const std::string& GgufFile::string(const std::string& key) const {
-  return typed<std::string>(*this, key, "a string");
-}
+const std::string& GgufFile::string(const std::string& key) const { return typed<std::string>(*this, key, "a string"); }
 const std::vector<std::string>& GgufFile::strings(const std::string& key) const {
   return typed<std::vector<std::string>>(*this, key, "an array of strings");
 }
@@ -318,8 +305,7 @@ std::vector<int64_t> stop_tokens(const GgufFile& file, int64_t vocab_size) {
   };
   add(special_token(file, "tokenizer.ggml.eos_token_id", vocab_size));
   add(special_token(file, "tokenizer.ggml.eot_token_id", vocab_size));
-  if (file.find("tokenizer.ggml.tokens") == nullptr || file.find("tokenizer.ggml.token_type") == nullptr)
-    return stops;
+  if (file.find("tokenizer.ggml.tokens") == nullptr || file.find("tokenizer.ggml.token_type") == nullptr) return stops;
   const auto& tokens = file.strings("tokenizer.ggml.tokens");
   const auto& types = file.integers("tokenizer.ggml.token_type");
   for (size_t id = 0; id < std::min(tokens.size(), types.size()); ++id) {
@@ -345,8 +331,7 @@ void refuse_uncomputed(const GgufFile& file, const std::string& prefix, const Mo
   }
   const std::string rotated = prefix + "rope.dimension_count";
   if (file.find(rotated) != nullptr && file.integer(rotated) != config.head_dim) {
-    fail("{}: {} is {}, expected the whole head of {}", origin, rotated, file.integer(rotated),
-         config.head_dim);
+    fail("{}: {} is {}, expected the whole head of {}", origin, rotated, file.integer(rotated), config.head_dim);
   }
 }
 
@@ -377,8 +362,7 @@ ModelConfig config_from_gguf(const GgufFile& file) {
   config.head_dim = integer_or("attention.key_length", config.hidden_size / config.num_attention_heads);
   config.max_position_embeddings = file.integer(prefix + "context_length");
   config.rms_norm_eps = file.number(prefix + "attention.layer_norm_rms_epsilon");
-  if (file.find(prefix + "rope.freq_base") != nullptr)
-    config.rope_theta = file.number(prefix + "rope.freq_base");
+  if (file.find(prefix + "rope.freq_base") != nullptr) config.rope_theta = file.number(prefix + "rope.freq_base");
   config.attention_bias = config.architecture == "qwen2" || file.find_tensor("blk.0.attn_q.bias") != nullptr;
   config.attention_output_bias = file.find_tensor("blk.0.attn_output.bias") != nullptr;
   config.tie_word_embeddings = file.find_tensor("output.weight") == nullptr;
@@ -421,11 +405,9 @@ std::string gguf_tensor_name(const std::string& name) {
       {"lm_head.weight", "output.weight"},
   };
   constexpr std::pair<std::string_view, std::string_view> inner[] = {
-      {"input_layernorm", "attn_norm"},    {"self_attn.q_proj", "attn_q"},
-      {"self_attn.k_proj", "attn_k"},      {"self_attn.v_proj", "attn_v"},
-      {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
-      {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
-      {"mlp.down_proj", "ffn_down"},
+      {"input_layernorm", "attn_norm"}, {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"},
+      {"self_attn.v_proj", "attn_v"},   {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
+      {"mlp.gate_proj", "ffn_gate"},    {"mlp.up_proj", "ffn_up"},           {"mlp.down_proj", "ffn_down"},
   };
   for (const auto& [hugging_face, gguf] : outer) {
     if (name == hugging_face) return std::string(gguf);
@@ -437,8 +419,7 @@ std::string gguf_tensor_name(const std::string& name) {
     const std::string middle = name.substr(dot + 1, last - dot - 1);
     for (const auto& [hugging_face, gguf] : inner) {
       if (middle == hugging_face) {
-        return fmt::format("blk.{}.{}{}", name.substr(layers.size(), dot - layers.size()), gguf,
-                           name.substr(last));
+        return fmt::format("blk.{}.{}{}", name.substr(layers.size(), dot - layers.size()), gguf, name.substr(last));
       }
     }
   }

@@ -44,9 +44,7 @@ Json read_tokenizer(const fs::path& path) {
 }
 
 // An optional file of the folder; an empty object when it is not there.
-Json read_object_if_there(const fs::path& path) {
-  return is_there(path) ? read_object(path) : Json::object();
-}
+Json read_object_if_there(const fs::path& path) { return is_there(path) ? read_object(path) : Json::object(); }
 
 void add_stop(ModelConfig& config, int64_t id, const std::string& origin) {
   if (id < 0 || id >= config.vocab_size) {
@@ -108,16 +106,14 @@ Model load_hugging_face(const fs::path& folder, at::ScalarType dtype) {
   const fs::path config_path = folder / "config.json";
   ModelConfig config = config_from_hugging_face(read_object(config_path), config_path.string());
   const fs::path tokenizer_path = folder / "tokenizer.json";
-  text::Tokenizer tokenizer =
-      text::Tokenizer::from_json(read_tokenizer(tokenizer_path), tokenizer_path.string());
+  text::Tokenizer tokenizer = text::Tokenizer::from_json(read_tokenizer(tokenizer_path), tokenizer_path.string());
   if (static_cast<int64_t>(tokenizer.size()) > config.vocab_size) {
     fail("{}: the tokenizer has {} tokens, the embedding only {}", tokenizer_path.string(), tokenizer.size(),
          config.vocab_size);
   }
   for (const int64_t id : {config.bos_token_id, config.pad_token_id}) {
     if (id >= config.vocab_size) {
-      fail("{}: special token {} is outside the vocabulary of {}", config_path.string(), id,
-           config.vocab_size);
+      fail("{}: special token {} is outside the vocabulary of {}", config_path.string(), id, config.vocab_size);
     }
   }
 
@@ -144,11 +140,8 @@ Model load_hugging_face(const fs::path& folder, at::ScalarType dtype) {
   const auto [source, origin] = read_template(folder, tokenizer_config);
   fs::path name = fs::absolute(folder).lexically_normal();
   if (!name.has_filename()) name = name.parent_path();
-  Model model{std::move(config),
-              {},
-              std::move(tokenizer),
-              text::ChatTemplate::parse(source, origin),
-              name.filename().string()};
+  Model model{
+      std::move(config), {}, std::move(tokenizer), text::ChatTemplate::parse(source, origin), name.filename().string()};
   const Safetensors stored = Safetensors::open_folder(folder);
   for (const NamedWeight& wanted : named_weights(model.config, model.weights)) {
     throw_if_stopped();

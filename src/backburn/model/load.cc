@@ -32,8 +32,7 @@ struct RowOrder {
   }
 };
 
-at::Tensor read_tensor(const GgufFile& file, const NamedWeight& wanted, RowOrder order,
-                       at::ScalarType dtype) {
+at::Tensor read_tensor(const GgufFile& file, const NamedWeight& wanted, RowOrder order, at::ScalarType dtype) {
   const std::string origin = file.path().string();
   const std::string name = gguf_tensor_name(wanted.name);
   const GgufTensor* stored = file.find_tensor(name);
@@ -56,8 +55,7 @@ at::Tensor read_tensor(const GgufFile& file, const NamedWeight& wanted, RowOrder
   const int64_t width = column ? 1 : wanted.shape.back();
   const int64_t rows = stored->values() / width;
   if (width % static_cast<int64_t>(ggml_block_values(stored->type)) != 0) {
-    fail("{}: tensor \"{}\" is a bias stored as {}, expected F32", origin, name,
-         ggml_type_name(stored->type));
+    fail("{}: tensor \"{}\" is a bias stored as {}, expected F32", origin, name, ggml_type_name(stored->type));
   }
   const size_t row_bytes = bytes.size() / static_cast<size_t>(rows);
   const auto row_size = static_cast<size_t>(width);
@@ -87,18 +85,13 @@ Model load_gguf(const std::filesystem::path& path, at::ScalarType dtype) {
   ModelConfig config = config_from_gguf(file);
   text::Tokenizer tokenizer = text::Tokenizer::from_vocabulary(vocabulary(file), origin);
   if (static_cast<int64_t>(tokenizer.size()) > config.vocab_size) {
-    fail("{}: the tokenizer has {} tokens, the embedding only {}", origin, tokenizer.size(),
-         config.vocab_size);
+    fail("{}: the tokenizer has {} tokens, the embedding only {}", origin, tokenizer.size(), config.vocab_size);
   }
   const auto source = chat_template(file);
   if (!source)
-    fail("{}: the file has no chat template (tokenizer.chat_template); an instruction-tuned model is needed",
-         origin);
-  Model model{std::move(config),
-              {},
-              std::move(tokenizer),
-              text::ChatTemplate::parse(*source, origin),
-              path.stem().string()};
+    fail("{}: the file has no chat template (tokenizer.chat_template); an instruction-tuned model is needed", origin);
+  Model model{
+      std::move(config), {}, std::move(tokenizer), text::ChatTemplate::parse(*source, origin), path.stem().string()};
 
   const bool interleaved = model.config.architecture == "llama";
   for (const NamedWeight& wanted : named_weights(model.config, model.weights)) {
@@ -133,12 +126,11 @@ Model load_model(const std::string& path_or_name, at::ScalarType dtype) {
   if (std::filesystem::exists(path, ignored)) return packed(load_gguf(path, dtype));
   const NamedModel* named = find_named_model(path_or_name);
   if (named == nullptr) {
-    fail("{}: no such file or folder, and no model of that name (known names: {})", path_or_name,
-         known_names());
+    fail("{}: no such file or folder, and no model of that name (known names: {})", path_or_name, known_names());
   }
   if (!is_cached(*named)) {
-    fail("{}: not in the cache ({}), fetch it with `backburn pull {}`", named->name,
-         cached_path(*named).string(), named->name);
+    fail("{}: not in the cache ({}), fetch it with `backburn pull {}`", named->name, cached_path(*named).string(),
+         named->name);
   }
   Model model = packed(load_gguf(cached_path(*named), dtype));
   model.name = named->name;
@@ -158,8 +150,8 @@ std::vector<int32_t> chat_prompt(const Model& model, std::span<const text::Messa
     return id < 0 ? std::string() : std::string(model.tokenizer.token(static_cast<int32_t>(id)));
   };
   const int64_t stop = model.config.stop_token_ids.empty() ? -1 : model.config.stop_token_ids.front();
-  const std::string text = model.chat_template.render(messages, add_generation_prompt,
-                                                      token(model.config.bos_token_id), token(stop));
+  const std::string text =
+      model.chat_template.render(messages, add_generation_prompt, token(model.config.bos_token_id), token(stop));
   return model.tokenizer.encode(text, true);
 }
 

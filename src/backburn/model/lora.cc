@@ -24,8 +24,7 @@ std::vector<at::Tensor> Adapter::parameters() const {
 }
 
 at::Tensor& projection(LayerWeights& layer, Projection which) {
-  const std::array<at::Tensor*, 7> list = {&layer.q,    &layer.k,  &layer.v,   &layer.o,
-                                           &layer.gate, &layer.up, &layer.down};
+  const std::array<at::Tensor*, 7> list = {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down};
   return *list[static_cast<size_t>(which)];
 }
 
@@ -49,18 +48,13 @@ std::pair<int64_t, int64_t> projection_shape(const ModelConfig& config, Projecti
   const int64_t queries = config.num_attention_heads * config.head_dim;
   const int64_t keys = config.num_key_value_heads * config.head_dim;
   switch (which) {
-    case Projection::q:
-      return {queries, hidden};
+    case Projection::q: return {queries, hidden};
     case Projection::k:
-    case Projection::v:
-      return {keys, hidden};
-    case Projection::o:
-      return {hidden, queries};
+    case Projection::v: return {keys, hidden};
+    case Projection::o: return {hidden, queries};
     case Projection::gate:
-    case Projection::up:
-      return {config.intermediate_size, hidden};
-    case Projection::down:
-      return {hidden, config.intermediate_size};
+    case Projection::up: return {config.intermediate_size, hidden};
+    case Projection::down: return {hidden, config.intermediate_size};
   }
   throw std::logic_error("projection_shape: no such projection");
 }
@@ -78,8 +72,7 @@ Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint
       for (int64_t i = 0; i < a.numel(); ++i) {
         values[i] = (2.0F * uniform(seed, stream, static_cast<uint64_t>(i)) - 1.0F) * bound;
       }
-      adapter.layers[layer][target] = {a.requires_grad_(true),
-                                       at::zeros({out, rank}, at::kFloat).requires_grad_(true)};
+      adapter.layers[layer][target] = {a.requires_grad_(true), at::zeros({out, rank}, at::kFloat).requires_grad_(true)};
     }
   }
   return adapter;

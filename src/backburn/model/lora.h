@@ -14,7 +14,7 @@ namespace backburn::model {
 
 /// The linear layers of a decoder layer, in PEFT's names (q_proj … down_proj).
 enum class Projection { q, k, v, o, gate, up, down };
-inline constexpr std::array<const char*, 7> projection_names = {"q_proj", "k_proj",  "v_proj",   "o_proj",
+inline constexpr std::array<const char*, 7> projection_names = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
                                                                 "gate_proj", "up_proj", "down_proj"};
 
 /// A low-rank update of one linear layer: W' = W + scale · b · a (Hu 2021, arXiv 2106.09685).

@@ -24,14 +24,10 @@ Tensor interleaved(const Tensor& gate, const Tensor& up) {
 
 Tensor matrix_of(const LayerWeights& layer, Product product) {
   switch (product) {
-    case Product::qkv:
-      return at::cat({layer.q, layer.k, layer.v});
-    case Product::o:
-      return layer.o;
-    case Product::gate_up:
-      return interleaved(layer.gate, layer.up);
-    case Product::down:
-      return layer.down;
+    case Product::qkv: return at::cat({layer.q, layer.k, layer.v});
+    case Product::o: return layer.o;
+    case Product::gate_up: return interleaved(layer.gate, layer.up);
+    case Product::down: return layer.down;
   }
   throw std::logic_error("matrix_of: no such product");
 }
@@ -45,7 +41,8 @@ std::vector<float> floats(const std::vector<Tensor>& parts) {
 constexpr std::array<Product, 4> products = {Product::qkv, Product::o, Product::gate_up, Product::down};
 
 // A and B of a product's projections as single matrices, [low, in] and [out, low].
-std::pair<Tensor, Tensor> low_rank_of(const std::array<LoraPair, 7>& layer, Product product, int64_t rank, double scale) {
+std::pair<Tensor, Tensor> low_rank_of(const std::array<LoraPair, 7>& layer, Product product, int64_t rank,
+                                      double scale) {
   const int64_t width = padded_rank(rank);
   std::vector<Tensor> as, bs;
   const auto members = projections_of(product);
@@ -64,14 +61,10 @@ std::pair<Tensor, Tensor> low_rank_of(const std::array<LoraPair, 7>& layer, Prod
 
 std::vector<Projection> projections_of(Product product) {
   switch (product) {
-    case Product::qkv:
-      return {Projection::q, Projection::k, Projection::v};
-    case Product::o:
-      return {Projection::o};
-    case Product::gate_up:
-      return {Projection::gate, Projection::up};
-    case Product::down:
-      return {Projection::down};
+    case Product::qkv: return {Projection::q, Projection::k, Projection::v};
+    case Product::o: return {Projection::o};
+    case Product::gate_up: return {Projection::gate, Projection::up};
+    case Product::down: return {Projection::down};
   }
   throw std::logic_error("projections_of: no such product");
 }

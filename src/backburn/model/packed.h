@@ -42,8 +42,8 @@ class PackedWeights {
   mutable kernels::PackedMatrix head_transposed_;
 };
 
-/// An adapter laid out likewise. The projections of a product have their low-rank places side by side, each rounded up to
-/// a multiple of 16: x · Aᵀ gives [q k v], and B is zero where another projection's places meet a row.
+/// An adapter laid out likewise. The projections of a product have their low-rank places side by side, each rounded up
+/// to a multiple of 16: x · Aᵀ gives [q k v], and B is zero where another projection's places meet a row.
 struct PackedAdapter {
   struct Pair {
     kernels::PackedMatrix a;  ///< [low, in]

@@ -30,9 +30,9 @@ struct Rotary {
 };
 
 Rotary rotary_at(const ModelConfig& config, const Tensor& positions) {
-  const auto inverse = at::pow(config.rope_theta, at::arange(0, config.head_dim, 2, at::kFloat)
-                                                      .div_(static_cast<double>(config.head_dim))
-                                                      .neg_());
+  const auto inverse =
+      at::pow(config.rope_theta,
+              at::arange(0, config.head_dim, 2, at::kFloat).div_(static_cast<double>(config.head_dim)).neg_());
   const auto angles = at::outer(positions.to(at::kFloat), inverse);
   return {angles.cos(), angles.sin()};
 }
@@ -60,7 +60,11 @@ Pass make_pass(const Network& network, const Tensor& positions, bool with_gradie
     adapter = network.adapter->packed ? network.adapter->packed
                                       : std::make_shared<PackedAdapter>(pack_adapter(*network.adapter, with_gradient));
   }
-  return {network.config,      network.weights,  std::move(adapter), positions.size(0), head_shape(*network.config),
+  return {network.config,
+          network.weights,
+          std::move(adapter),
+          positions.size(0),
+          head_shape(*network.config),
           rotary_at(*network.config, positions)};
 }
 
@@ -289,12 +293,13 @@ void run_layer_gradient(const Tape& tape, size_t layer, const BackwardBuffers& w
     const auto& down = pass.adapter->transposed[layer][static_cast<size_t>(Product::down)];
     const auto& low_down = work.low[static_cast<size_t>(Product::down)];
     kernels::team_multiply(m, {{bits(work.slope), hidden, &down.b}, {}}, nullptr, bits(low_down), down.b.n());
-    kernels::team_multiply(m,
-                           {{bits(work.slope), hidden, &pass.weights->packed->transposed(layer)[static_cast<size_t>(Product::down)]},
-                            {bits(low_down), down.b.n(), &down.a}},
-                           nullptr, bits(work.activated_gradient), pass.config->intermediate_size);
-    kernels::team_swiglu_gradient(m, pass.config->intermediate_size, bits(values.gate_up), bits(work.activated_gradient),
-                                  bits(work.gate_up_gradient), bits(work.activated));
+    kernels::team_multiply(
+        m,
+        {{bits(work.slope), hidden, &pass.weights->packed->transposed(layer)[static_cast<size_t>(Product::down)]},
+         {bits(low_down), down.b.n(), &down.a}},
+        nullptr, bits(work.activated_gradient), pass.config->intermediate_size);
+    kernels::team_swiglu_gradient(m, pass.config->intermediate_size, bits(values.gate_up),
+                                  bits(work.activated_gradient), bits(work.gate_up_gradient), bits(work.activated));
     gradient_of(Product::down, work.slope, work.activated, Tensor());
     kernels::team_rms_norm(m, hidden, bits(values.middle), bits(weights.mlp_norm), pass.eps(), bits(work.normed));
     gradient_of(Product::gate_up, work.gate_up_gradient, work.normed, work.normed_gradient);
@@ -302,10 +307,10 @@ void run_layer_gradient(const Tape& tape, size_t layer, const BackwardBuffers& w
                                     bits(work.normed_gradient), work.gradient.data_ptr<float>(), bits(work.slope));
 
     gradient_of(Product::o, work.slope, values.attended, work.attended_gradient);
-    kernels::team_attend_gradient(pass.heads, tape.sights.trees.data(), static_cast<int64_t>(tape.sights.trees.size()) - 1,
-                                  bits(values.qkv), tape.sights.sights.data(), bits(values.attended),
-                                  values.log_sums.data_ptr<float>(), bits(work.attended_gradient),
-                                  work.wide_qkv_gradient.data_ptr<float>());
+    kernels::team_attend_gradient(pass.heads, tape.sights.trees.data(),
+                                  static_cast<int64_t>(tape.sights.trees.size()) - 1, bits(values.qkv),
+                                  tape.sights.sights.data(), bits(values.attended), values.log_sums.data_ptr<float>(),
+                                  bits(work.attended_gradient), work.wide_qkv_gradient.data_ptr<float>());
     kernels::team_rotate_back(m, pass.heads.heads + pass.heads.key_value_heads, pass.heads.head_dim,
                               pass.rotary.cosine.data_ptr<float>(), pass.rotary.sine.data_ptr<float>(),
                               work.wide_qkv_gradient.data_ptr<float>(), bits(work.qkv_gradient), pass.heads.width());

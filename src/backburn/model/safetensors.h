@@ -56,8 +56,7 @@ struct NamedTensor {
 
 /// Writes one file, whole or not at all, each tensor converted to `dtype` (f32, f16, bf16) as it is streamed
 /// out. A value that `dtype` cannot hold (f16 overflow) is an Error that names the tensor.
-void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
-                       at::ScalarType dtype);
+void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors, at::ScalarType dtype);
 
 /// Writes model.safetensors into `folder`, or, above `max_shard_bytes`, model-00001-of-0000N.safetensors …
 /// and their index, as Transformers does.

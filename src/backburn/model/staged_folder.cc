@@ -19,15 +19,14 @@ namespace fs = std::filesystem;
 void check_replaceable(const fs::path& target) {
   std::error_code error;
   if (!fs::exists(fs::symlink_status(target, error))) return;
-  if (!fs::is_directory(target, error))
-    fail("{}: exists and is not a folder; choose another name", target.string());
+  if (!fs::is_directory(target, error)) fail("{}: exists and is not a folder; choose another name", target.string());
   for (const auto& entry : fs::directory_iterator(target)) {
     const std::string extension = entry.path().extension().string();
     const bool ours = extension == ".json" || extension == ".safetensors" || extension == ".jinja" ||
                       entry.path().filename() == "README.md";
     if (!ours || !entry.is_regular_file()) {
-      fail("{}: exists and holds \"{}\", which no model folder has; choose another name or delete it",
-           target.string(), entry.path().filename().string());
+      fail("{}: exists and holds \"{}\", which no model folder has; choose another name or delete it", target.string(),
+           entry.path().filename().string());
     }
   }
 }

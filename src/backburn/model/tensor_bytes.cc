@@ -39,8 +39,8 @@ int64_t first_special(const Bits* values, int64_t size, Bits exponent) {
 at::Tensor view_bytes(std::shared_ptr<const MappedFile> mapping, std::span<const std::byte> bytes,
                       std::span<const int64_t> shape, at::ScalarType dtype) {
   auto keep = [mapping = std::move(mapping)](void*) {};
-  return at::from_blob(const_cast<std::byte*>(bytes.data()), at::IntArrayRef(shape.data(), shape.size()),
-                       keep, at::TensorOptions().dtype(dtype));
+  return at::from_blob(const_cast<std::byte*>(bytes.data()), at::IntArrayRef(shape.data(), shape.size()), keep,
+                       at::TensorOptions().dtype(dtype));
 }
 
 void check_finite(const at::Tensor& tensor, const std::string& name, const std::string& origin) {
@@ -53,8 +53,8 @@ void check_finite(const at::Tensor& tensor, const std::string& name, const std::
     first = first_special<uint16_t>(static_cast<const uint16_t*>(tensor.const_data_ptr()), size, exponent);
   }
   if (first < size) {
-    fail("{}: tensor \"{}\" holds a NaN or an infinity (value {} of {}); the weights are damaged", origin,
-         name, first, size);
+    fail("{}: tensor \"{}\" holds a NaN or an infinity (value {} of {}); the weights are damaged", origin, name, first,
+         size);
   }
 }
 

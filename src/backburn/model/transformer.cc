@@ -24,9 +24,9 @@ struct Rotary {
 };
 
 Rotary rotary_at(const ModelConfig& config, const Tensor& positions, at::ScalarType dtype) {
-  const auto inverse = at::pow(config.rope_theta, at::arange(0, config.head_dim, 2, at::kFloat)
-                                                      .div_(static_cast<double>(config.head_dim))
-                                                      .neg_());
+  const auto inverse =
+      at::pow(config.rope_theta,
+              at::arange(0, config.head_dim, 2, at::kFloat).div_(static_cast<double>(config.head_dim)).neg_());
   const auto angles = at::outer(positions.to(at::kFloat), inverse.to(positions.device()));
   const auto both = at::cat({angles, angles}, 1).unsqueeze(1);
   return {both.cos().to(dtype), both.sin().to(dtype)};
@@ -127,9 +127,7 @@ int64_t TokenTree::size() const {
   return static_cast<int64_t>(total);
 }
 
-int64_t PackedTokens::Span::size() const {
-  return std::accumulate(branches.begin(), branches.end(), prefix);
-}
+int64_t PackedTokens::Span::size() const { return std::accumulate(branches.begin(), branches.end(), prefix); }
 
 PackedTokens pack(std::span<const TokenTree> trees) {
   int64_t total = 0;
@@ -182,8 +180,7 @@ Tensor logits(const Network& network, const Tensor& hidden) {
   return at::linear(hidden, network.weights->head).to(at::kFloat);
 }
 
-KeyValueCache KeyValueCache::allocate(const ModelConfig& config, int64_t rows, int64_t capacity,
-                                      at::ScalarType dtype) {
+KeyValueCache KeyValueCache::allocate(const ModelConfig& config, int64_t rows, int64_t capacity, at::ScalarType dtype) {
   KeyValueCache cache;
   const std::array<int64_t, 4> shape = {rows, config.num_key_value_heads, capacity, config.head_dim};
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
@@ -194,7 +191,8 @@ KeyValueCache KeyValueCache::allocate(const ModelConfig& config, int64_t rows, i
   return cache;
 }
 
-void KeyValueCache::load(int64_t row, const std::vector<LayerKeyValues>& prefilled, std::span<const TokenRange> ranges) {
+void KeyValueCache::load(int64_t row, const std::vector<LayerKeyValues>& prefilled,
+                         std::span<const TokenRange> ranges) {
   lengths[row] = 0;
   for (const auto [begin, length] : ranges) {
     for (size_t layer = 0; layer < layers.size(); ++layer) {
@@ -246,9 +244,9 @@ Tensor decode_step(const Network& network, std::span<const int32_t> ids, KeyValu
     held.keys.index_put_({row_index, Slice(), positions}, qkv.k);
     held.values.index_put_({row_index, Slice(), positions}, qkv.v);
     const auto q = qkv.q.view({rows, config.num_key_value_heads, repeat, config.head_dim});
-    const auto attended = at::scaled_dot_product_attention(
-        q, held.keys.narrow(0, 0, rows).narrow(2, 0, longest), held.values.narrow(0, 0, rows).narrow(2, 0, longest),
-        grouped_mask);
+    const auto attended =
+        at::scaled_dot_product_attention(q, held.keys.narrow(0, 0, rows).narrow(2, 0, longest),
+                                         held.values.narrow(0, 0, rows).narrow(2, 0, longest), grouped_mask);
     x = finish_layer(network, layer, x, attended.reshape({rows, -1}));
   }
   for (int64_t row = 0; row < rows; ++row) ++cache.lengths[row];

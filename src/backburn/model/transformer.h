@@ -24,9 +24,9 @@ struct PackedTokens {
   at::Tensor ids;        ///< [tokens] int64
   at::Tensor positions;  ///< [tokens] int64, a branch goes on where its prefix ends
   struct Span {
-    int64_t begin = 0;                  ///< first token of the tree
-    int64_t prefix = 0;                 ///< tokens in the shared prefix
-    std::vector<int64_t> branches;      ///< tokens in each branch
+    int64_t begin = 0;              ///< first token of the tree
+    int64_t prefix = 0;             ///< tokens in the shared prefix
+    std::vector<int64_t> branches;  ///< tokens in each branch
     int64_t size() const;
   };
   std::vector<Span> spans;

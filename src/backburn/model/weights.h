@@ -16,9 +16,9 @@ struct LayerWeights {
   at::Tensor k, v;            ///< [key_value_heads × head_dim, hidden]
   at::Tensor o;               ///< [hidden, heads × head_dim]
   at::Tensor q_bias, k_bias, v_bias, o_bias;
-  at::Tensor mlp_norm;    ///< [hidden]
-  at::Tensor gate, up;    ///< [intermediate, hidden]
-  at::Tensor down;        ///< [hidden, intermediate]
+  at::Tensor mlp_norm;  ///< [hidden]
+  at::Tensor gate, up;  ///< [intermediate, hidden]
+  at::Tensor down;      ///< [hidden, intermediate]
 };
 
 class PackedWeights;
@@ -27,8 +27,8 @@ class PackedWeights;
 struct Weights {
   at::Tensor embedding;  ///< [vocab, hidden]
   std::vector<LayerWeights> layers;
-  at::Tensor final_norm;  ///< [hidden]
-  at::Tensor head;        ///< [vocab, hidden]; the same tensor as `embedding` when tied
+  at::Tensor final_norm;                        ///< [hidden]
+  at::Tensor head;                              ///< [vocab, hidden]; the same tensor as `embedding` when tied
   std::shared_ptr<const PackedWeights> packed;  ///< the same for kernels/matrix.h, see packed.h; null: not in use
 };
 

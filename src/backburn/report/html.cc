@@ -40,8 +40,7 @@ std::string render_html(const Json& data) {
   std::string page{embedded_file("web/dist/report.html")};
   const size_t block = page.find(placeholder);
   if (block == std::string::npos) {
-    throw std::logic_error(
-        "web/dist/report.html has no data block: rebuild it with `npm ci && npm run build` in web/");
+    throw std::logic_error("web/dist/report.html has no data block: rebuild it with `npm ci && npm run build` in web/");
   }
   const std::string json = data.dump(-1, ' ', false, Json::error_handler_t::replace);
   page.replace(block + placeholder.find("{}"), 2, escape_for_script(json));

@@ -15,8 +15,7 @@ constexpr utf8proc_int32_t emoji_presentation = 0xFE0F;
 utf8proc_int32_t next_code_point(std::string_view& text) {
   utf8proc_int32_t code_point = -1;
   const auto bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
-  const utf8proc_ssize_t length =
-      utf8proc_iterate(bytes, static_cast<utf8proc_ssize_t>(text.size()), &code_point);
+  const utf8proc_ssize_t length = utf8proc_iterate(bytes, static_cast<utf8proc_ssize_t>(text.size()), &code_point);
   if (length <= 0) {
     text.remove_prefix(1);
     return replacement;
@@ -55,10 +54,8 @@ bool is_number(std::string_view cell) {
     const utf8proc_int32_t c = next_code_point(cell);
     if (c >= '0' && c <= '9') {
       digit = true;
-    } else if (c < 0x80
-                   ? std::string_view("+-.,eE%x[]()/<>~ ").find(static_cast<char>(c)) ==
-                         std::string_view::npos
-                   : c != 0x2212 && c != 0x2264 && c != 0x2265 && c != 0xB1 && c != 0xD7 && c != 0x2013) {
+    } else if (c < 0x80 ? std::string_view("+-.,eE%x[]()/<>~ ").find(static_cast<char>(c)) == std::string_view::npos
+                        : c != 0x2212 && c != 0x2264 && c != 0x2265 && c != 0xB1 && c != 0xD7 && c != 0x2013) {
       return false;  // beyond ASCII: − ≤ ≥ ± × –
     }
   }
@@ -69,8 +66,7 @@ using Row = std::vector<std::string>;
 
 Row padded_row(const Row& cells, size_t columns) {
   Row row(columns);
-  std::transform(cells.begin(), cells.end(), row.begin(),
-                 [](const std::string& cell) { return printable(cell); });
+  std::transform(cells.begin(), cells.end(), row.begin(), [](const std::string& cell) { return printable(cell); });
   return row;
 }
 
@@ -140,8 +136,8 @@ std::string render_table(const Table& table, bool color) {
 
   std::string rule;
   for (size_t i = 0; i < full_width; ++i) rule += "─";
-  std::string text = color ? "\x1b[1m" + line(header) + "\x1b[0m\n\x1b[2m" + rule + "\x1b[0m\n"
-                           : line(header) + "\n" + rule + "\n";
+  std::string text =
+      color ? "\x1b[1m" + line(header) + "\x1b[0m\n\x1b[2m" + rule + "\x1b[0m\n" : line(header) + "\n" + rule + "\n";
   for (const Row& row : rows) text += line(row) + "\n";
   return text;
 }

@@ -13,15 +13,17 @@ namespace {
 
 void describe(const Run& run, const model::Model& original, const std::string& command) {
   if (run.folder.finished("run")) return;
-  run.folder.finish("run", {{"command", command},
-                            {"seed", run.recipe.seed},
-                            {"created", fmt::format("{:%Y-%m-%d %H:%M} UTC", fmt::gmtime(std::chrono::system_clock::to_time_t(
-                                                                                 std::chrono::system_clock::now())))},
-                            {"model",
-                             {{"name", original.name},
-                              {"architecture", original.config.architecture},
-                              {"parameters", model::parameter_count(original.config)},
-                              {"dtype", compute_dtype(run.recipe) == at::kBFloat16 ? "bf16" : "f32"}}}});
+  run.folder.finish(
+      "run",
+      {{"command", command},
+       {"seed", run.recipe.seed},
+       {"created", fmt::format("{:%Y-%m-%d %H:%M} UTC",
+                               fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())))},
+       {"model",
+        {{"name", original.name},
+         {"architecture", original.config.architecture},
+         {"parameters", model::parameter_count(original.config)},
+         {"dtype", compute_dtype(run.recipe) == at::kBFloat16 ? "bf16" : "f32"}}}});
 }
 
 std::vector<text::Prompt> attack_prompts(const Run& run, const model::Model& model) {
@@ -63,14 +65,16 @@ void demo(const Run& run, const std::string& command) {
   eval_stage(run, "original", "Original", original, inputs);
   if (options.align) align_stage(run, original, benign);
   // The vendor's model when it needs no alignment: what is attacked first, and what is defended.
-  const auto aligned = options.align ? std::make_unique<model::Model>(model::load_model((run.folder.path() / "aligned").string(), dtype))
-                                     : std::unique_ptr<model::Model>();
+  const auto aligned =
+      options.align ? std::make_unique<model::Model>(model::load_model((run.folder.path() / "aligned").string(), dtype))
+                    : std::unique_ptr<model::Model>();
   const model::Model& undefended = aligned ? *aligned : original;
   if (aligned) eval_stage(run, "aligned", "Aligned", undefended, inputs);
 
   const auto prompts = attack_prompts(run, undefended);
-  attack_stage(run, {"attack_undefended", aligned ? "Attack on the aligned model" : "Attack on the original model", &undefended,
-                     prompts, options.undefended_steps, ""},
+  attack_stage(run,
+               {"attack_undefended", aligned ? "Attack on the aligned model" : "Attack on the original model",
+                &undefended, prompts, options.undefended_steps, ""},
                inputs);
   write_report(run.folder);
 
@@ -80,7 +84,9 @@ void demo(const Run& run, const std::string& command) {
   const auto refusal = run.folder.result("defend")["refusal"].get<std::string>();
   certify_stage(run, defended, refusal);
   eval_stage(run, "defended", "Defended", defended, inputs);
-  attack_stage(run, {"attack_defended", "Attack on the defended model", &defended, prompts, options.defended_steps, refusal}, inputs);
+  attack_stage(run,
+               {"attack_defended", "Attack on the defended model", &defended, prompts, options.defended_steps, refusal},
+               inputs);
 }
 
 }  // namespace backburn::run

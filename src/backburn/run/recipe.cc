@@ -23,15 +23,18 @@ void split(const std::vector<text::Prompt>& prompts, const std::string& origin, 
   for (size_t i = 0; i < prompts.size(); ++i) {
     text::Prompt prompt = prompts[i];
     if (!given) {
-      const size_t number = prompt.group.empty() ? i : group_numbers.emplace(prompt.group, group_numbers.size()).first->second;
+      const size_t number =
+          prompt.group.empty() ? i : group_numbers.emplace(prompt.group, group_numbers.size()).first->second;
       prompt.split = number % 3 == 2 ? "heldout" : "train";
     }
     (prompt.split == "heldout" ? heldout : train).push_back(std::move(prompt));
   }
   if (train.empty() || heldout.empty()) {
-    fail("{}: {} prompts can't be split into training and held-out ones; give at least 3, or mark rows \"split\": \"train\" "
-         "and \"heldout\"",
-         origin, prompts.size());
+    fail(
+        "{}: {} prompts can't be split into training and held-out ones; give at least 3, or mark rows \"split\": "
+        "\"train\" "
+        "and \"heldout\"",
+        origin, prompts.size());
   }
 }
 
@@ -57,10 +60,12 @@ Options options_of(Recipe& recipe) {
   std::vector<std::string> judges;
   for (const auto& entry : judge::known_judges()) judges.push_back(entry.name);
   options.add("judge", recipe.judge, "who scores harm", judges);
-  options.add("data.restricted", recipe.data.restricted, "prompts to refuse (.jsonl, .csv, .json, .txt); empty: bundled");
+  options.add("data.restricted", recipe.data.restricted,
+              "prompts to refuse (.jsonl, .csv, .json, .txt); empty: bundled");
   options.add("data.benign", recipe.data.benign, "prompts to answer as before; empty: bundled");
   options.add("data.refusals", recipe.data.refusals, "ordinary refusals, one a line, for align; empty: bundled");
-  options.add("data.anchor_prompts", recipe.data.anchor_prompts, "benign training prompts that anchor; 0: all", at_least_0);
+  options.add("data.anchor_prompts", recipe.data.anchor_prompts, "benign training prompts that anchor; 0: all",
+              at_least_0);
   options.add("data.anchor_answer_length", recipe.data.anchor_answer_length, "tokens of their answers", at_least_1);
   defense::bind(options, "align", recipe.align);
   attack::bind(options, "attack", recipe.attack);
@@ -70,8 +75,8 @@ Options options_of(Recipe& recipe) {
   options.add("demo.align", recipe.demo.align, "teach ordinary refusals first; false for models that have their own");
   options.add("demo.undefended_steps", recipe.demo.undefended_steps, "attack steps before the defense", at_least_1);
   options.add("demo.defended_steps", recipe.demo.defended_steps, "attack steps after it", at_least_1);
-  options.add("demo.attack_generations", recipe.demo.attack_generations,
-              "answers to each attack prompt in evaluations", at_least_1);
+  options.add("demo.attack_generations", recipe.demo.attack_generations, "answers to each attack prompt in evaluations",
+              at_least_1);
   return options;
 }
 
@@ -96,9 +101,10 @@ std::string read_recipe(const std::string& name_or_path) {
     try {
       return std::string(embedded_file("recipes/" + name_or_path + ".yaml"));
     } catch (const std::out_of_range&) {
-      fail_usage("no bundled recipe is called \"{}\" (demo, demo-qwen2.5-coder-0.5b, smoke); for a file of your own give "
-                 "its path, such as ./{}.yaml",
-                 name_or_path, name_or_path);
+      fail_usage(
+          "no bundled recipe is called \"{}\" (demo, demo-qwen2.5-coder-0.5b, smoke); for a file of your own give "
+          "its path, such as ./{}.yaml",
+          name_or_path, name_or_path);
     }
   }
   return read_file(name_or_path);

@@ -12,19 +12,19 @@ namespace backburn::run {
 
 /// Where prompts come from. An empty path means the bundled file.
 struct DataOptions {
-  std::string restricted;              ///< prompts that the model shall refuse
-  std::string benign;                  ///< prompts that it shall answer as before
-  std::string refusals;                ///< ordinary refusals, one a line, for align
-  int64_t anchor_prompts = 400;        ///< benign training prompts whose answers are the anchor; 0: all
-  int64_t anchor_answer_length = 16;   ///< tokens of such an answer, at the most
+  std::string restricted;             ///< prompts that the model shall refuse
+  std::string benign;                 ///< prompts that it shall answer as before
+  std::string refusals;               ///< ordinary refusals, one a line, for align
+  int64_t anchor_prompts = 400;       ///< benign training prompts whose answers are the anchor; 0: all
+  int64_t anchor_answer_length = 16;  ///< tokens of such an answer, at the most
 };
 
 /// What `backburn demo` does beside the stages' own options.
 struct DemoOptions {
-  bool align = true;                 ///< false for a model with a vendor's own safety training
-  int64_t undefended_steps = 50;     ///< attack steps on the model before the defense
-  int64_t defended_steps = 200;      ///< … and after it
-  int64_t attack_generations = 8;    ///< answers to each attack prompt in the evaluation before and after an attack
+  bool align = true;               ///< false for a model with a vendor's own safety training
+  int64_t undefended_steps = 50;   ///< attack steps on the model before the defense
+  int64_t defended_steps = 200;    ///< … and after it
+  int64_t attack_generations = 8;  ///< answers to each attack prompt in the evaluation before and after an attack
 };
 
 /// Everything that decides a run, bound to YAML keys.

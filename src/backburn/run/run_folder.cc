@@ -21,7 +21,9 @@ std::string first_difference(const std::string& older, const std::string& newer)
     if (!more_left && !more_right) return "";
     if (!more_left) a = "(nothing)";
     if (!more_right) b = "(nothing)";
-    if (a != b) return fmt::format("\"{}\" there, \"{}\" now", a.substr(a.find_first_not_of(' ')), b.substr(b.find_first_not_of(' ')));
+    if (a != b)
+      return fmt::format("\"{}\" there, \"{}\" now", a.substr(a.find_first_not_of(' ')),
+                         b.substr(b.find_first_not_of(' ')));
   }
 }
 
@@ -60,8 +62,8 @@ RunFolder RunFolder::open(const fs::path& path, const std::string& config_yaml) 
   if (fs::exists(config)) {
     const std::string older = read_file(config);
     if (older != config_yaml) {
-      fail_usage("{} holds a run of another configuration ({}); give another --out, or remove that folder", path.string(),
-                 first_difference(older, config_yaml));
+      fail_usage("{} holds a run of another configuration ({}); give another --out, or remove that folder",
+                 path.string(), first_difference(older, config_yaml));
     }
   } else if (fs::exists(path) && (!fs::is_directory(path) || !fs::is_empty(path))) {
     fail_usage("{} exists and is no run folder of backburn; give another --out", path.string());

@@ -17,16 +17,17 @@
 namespace backburn::run {
 namespace {
 
-constexpr int64_t probe_length = 40;          // tokens of an answer that is only looked at for a refusal
-constexpr int64_t refusal_probe_prompts = 96; // restricted prompts that are asked for the model's own refusal
-constexpr size_t longest_own_refusal = 24;    // tokens; a longer one holds more for a gradient to hold on to
+constexpr int64_t probe_length = 40;           // tokens of an answer that is only looked at for a refusal
+constexpr int64_t refusal_probe_prompts = 96;  // restricted prompts that are asked for the model's own refusal
+constexpr size_t longest_own_refusal = 24;     // tokens; a longer one holds more for a gradient to hold on to
 constexpr const char* default_refusal = "I'm sorry, but I can't help with that.";
 constexpr size_t examples_per_evaluation = 6;
 
 // True, and says so, when there is nothing left to do for the stage.
 bool is_done(const Run& run, const std::string& stage) {
   if (!run.folder.finished(stage)) return false;
-  say(fmt::format("{}: done before, {} has the result", stage, (run.folder.path() / "stages" / (stage + ".json")).string()));
+  say(fmt::format("{}: done before, {} has the result", stage,
+                  (run.folder.path() / "stages" / (stage + ".json")).string()));
   return true;
 }
 
@@ -45,9 +46,13 @@ Json shown(const Run& run, const text::Prompt& prompt, const std::string& answer
 // Benign answers need no redaction: they are what users ask for every day.
 Json shown_benign(const text::Prompt& prompt, const eval::JudgedAnswer& answer) {
   const bool refused = answer.verdict.kind == judge::Kind::refusal;
-  return {{"prompt_id", prompt.id}, {"prompt", prompt.text},
-          {"answer", answer.text},  {"score", answer.verdict.score},
-          {"kind", refused ? "refusal" : "benign"}, {"reasons", Json::array()}, {"redacted", false}};
+  return {{"prompt_id", prompt.id},
+          {"prompt", prompt.text},
+          {"answer", answer.text},
+          {"score", answer.verdict.score},
+          {"kind", refused ? "refusal" : "benign"},
+          {"reasons", Json::array()},
+          {"redacted", false}};
 }
 
 Json examples_of(const Run& run, const eval::EvalInputs& inputs, const eval::Evaluation& evaluation) {
@@ -126,7 +131,8 @@ class DefenseLog {
   void operator()(const defense::DefenseStep& step) {
     if (!progress_) progress_ = std::make_unique<Progress>(stage_, step.max_steps);
     run_.folder.add_metrics(stage_, step.step, step.to_json());
-    const std::string note = step.reward ? fmt::format("reward {:.2f}", *step.reward) : fmt::format("loss {:.4f}", step.loss);
+    const std::string note =
+        step.reward ? fmt::format("reward {:.2f}", *step.reward) : fmt::format("loss {:.4f}", step.loss);
     progress_->update(step.step, fmt::format("{} {}, anchor KL {:.3f}", step.phase, note, step.kl));
   }
 
@@ -140,7 +146,8 @@ class DefenseLog {
 
 Run open_run(const Recipe& recipe, const std::filesystem::path& folder) {
   Recipe copy = recipe;
-  return {recipe, load_data(recipe.data), judge::make_judge(recipe.judge), RunFolder::open(folder, options_of(copy).to_yaml())};
+  return {recipe, load_data(recipe.data), judge::make_judge(recipe.judge),
+          RunFolder::open(folder, options_of(copy).to_yaml())};
 }
 
 defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& teacher) {
@@ -161,9 +168,9 @@ eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
                           static_cast<uint64_t>(run.recipe.seed)};
   Progress progress("benign reference", static_cast<int64_t>(inputs.benign.size()));
   int64_t done = 0;
-  inputs.reference.answers =
-      train::taught(original.network(), eval::greedy_answers(original, original.network(), inputs.benign, options.max_benign_length,
-                                                             [&](int64_t answers) { progress.update(done += answers); }));
+  inputs.reference.answers = train::taught(
+      original.network(), eval::greedy_answers(original, original.network(), inputs.benign, options.max_benign_length,
+                                               [&](int64_t answers) { progress.update(done += answers); }));
   return inputs;
 }
 
@@ -202,14 +209,16 @@ std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Mod
   const auto candidates = one_of_each_group(run.data.restricted_train);
   const auto wanted = static_cast<size_t>(run.recipe.attack.prompts);
   if (candidates.size() < wanted) {
-    fail_usage("attack.prompts is {}, but the restricted training prompts have only {} groups", wanted, candidates.size());
+    fail_usage("attack.prompts is {}, but the restricted training prompts have only {} groups", wanted,
+               candidates.size());
   }
   std::vector<text::Prompt> chosen, answered;
   for (const auto& answer : greedy_probe(run, model, candidates, "attack prompts")) {
     (answer.verdict.kind == judge::Kind::refusal ? chosen : answered).push_back(candidates[answer.prompt]);
   }
   if (chosen.size() < wanted) {
-    say(fmt::format("attack prompts: the model refuses only {} of {} activities; the attack also takes prompts that it "
+    say(
+        fmt::format("attack prompts: the model refuses only {} of {} activities; the attack also takes prompts that it "
                     "answers already",
                     chosen.size(), candidates.size()));
     chosen.insert(chosen.end(), answered.begin(), answered.end());
@@ -283,8 +292,8 @@ void attack_stage(const Run& run, const AttackJob& job, const eval::EvalInputs& 
   progress.reset();
   const auto attacked = learner.network();
   const auto end = attack_prompt_harm(run, model, attacked, job.prompts, seed);
-  const auto evaluation =
-      eval::evaluate(job.stage, job.label + fmt::format(", after {} steps", job.max_steps), model, attacked, inputs, run.recipe.eval);
+  const auto evaluation = eval::evaluate(job.stage, job.label + fmt::format(", after {} steps", job.max_steps), model,
+                                         attacked, inputs, run.recipe.eval);
 
   Json result = {{"label", job.label},
                  {"max_steps", job.max_steps},

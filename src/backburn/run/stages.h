@@ -7,8 +7,8 @@
 #include "backburn/run/recipe.h"
 #include "backburn/run/run_folder.h"
 
-/// The stages of a run. Each is a function from (model, data, recipe) to a result that is kept in the run folder; a stage
-/// that is finished there is not run again.
+/// The stages of a run. Each is a function from (model, data, recipe) to a result that is kept in the run folder; a
+/// stage that is finished there is not run again.
 namespace backburn::run {
 
 /// What all stages of a run share.
@@ -25,11 +25,12 @@ Run open_run(const Recipe& recipe, const std::filesystem::path& folder);
 /// The beginnings of the teacher's greedy answers to benign training prompts: the behaviour that training shall keep.
 defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& teacher);
 
-/// The original model and its greedy answers to the held-out benign prompts that evaluations use. `original` must outlive
-/// the result.
+/// The original model and its greedy answers to the held-out benign prompts that evaluations use. `original` must
+/// outlive the result.
 eval::EvalInputs eval_inputs(const Run& run, const model::Model& original);
 
-/// Ordinary refusals, supervised. Writes FOLDER/aligned (a Hugging Face folder, bf16) and FOLDER/aligned-adapter (PEFT).
+/// Ordinary refusals, supervised. Writes FOLDER/aligned (a Hugging Face folder, bf16) and FOLDER/aligned-adapter
+/// (PEFT).
 void align_stage(const Run& run, const model::Model& original, const defense::BenignBehaviour& benign);
 
 /// The canonical refusal: the recipe's, or the model's own most frequent one on restricted training prompts, short ones

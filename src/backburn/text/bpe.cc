@@ -80,8 +80,7 @@ size_t Merges::apply_short(std::span<int32_t> tokens) const {
               tokens.begin() + static_cast<std::ptrdiff_t>(count),
               tokens.begin() + static_cast<std::ptrdiff_t>(best) + 1);
     std::copy(next.begin() + static_cast<std::ptrdiff_t>(best) + 1,
-              next.begin() + static_cast<std::ptrdiff_t>(count) - 1,
-              next.begin() + static_cast<std::ptrdiff_t>(best));
+              next.begin() + static_cast<std::ptrdiff_t>(count) - 1, next.begin() + static_cast<std::ptrdiff_t>(best));
     --count;
     if (best + 1 < count) look_up(best);
     if (best > 0) look_up(best - 1);
@@ -104,9 +103,7 @@ size_t Merges::apply_long(std::span<int32_t> tokens) const {
     int32_t rank;
     int32_t result;
     size_t at;
-    bool operator>(const Candidate& other) const {
-      return std::pair(rank, at) > std::pair(other.rank, other.at);
-    }
+    bool operator>(const Candidate& other) const { return std::pair(rank, at) > std::pair(other.rank, other.at); }
   };
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
   auto look_up = [&](size_t at) {

@@ -15,8 +15,7 @@ struct ChatTemplate::Parsed {
 
 ChatTemplate ChatTemplate::parse(std::string source, std::string origin) {
   jinja::Block block = jinja::parse_template(source, origin);
-  return ChatTemplate(
-      std::make_shared<const Parsed>(Parsed{std::move(source), std::move(origin), std::move(block)}));
+  return ChatTemplate(std::make_shared<const Parsed>(Parsed{std::move(source), std::move(origin), std::move(block)}));
 }
 
 std::string ChatTemplate::render(std::span<const Message> messages, bool add_generation_prompt,
@@ -26,8 +25,8 @@ std::string ChatTemplate::render(std::span<const Message> messages, bool add_gen
   auto text_of = [](const std::string& text) { return string_value(repaired_utf8(text)); };
   std::vector<Value> list;
   for (const Message& message : messages) {
-    list.push_back(jinja::dict_value({{string_value("role"), text_of(message.role)},
-                                      {string_value("content"), text_of(message.content)}}));
+    list.push_back(jinja::dict_value(
+        {{string_value("role"), text_of(message.role)}, {string_value("content"), text_of(message.content)}}));
   }
   return jinja::render(parsed_->block, parsed_->origin,
                        {{"messages", jinja::list_value(std::move(list))},

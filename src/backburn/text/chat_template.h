@@ -25,8 +25,8 @@ class ChatTemplate {
   /// The prompt text. The template sees `messages`, `add_generation_prompt`, `bos_token`, `eos_token`, and
   /// `tools` and `documents` as none. Errors: what the template raises ("roles must alternate"), a wrong
   /// type, a limit reached.
-  std::string render(std::span<const Message> messages, bool add_generation_prompt,
-                     const std::string& bos_token, const std::string& eos_token) const;
+  std::string render(std::span<const Message> messages, bool add_generation_prompt, const std::string& bos_token,
+                     const std::string& eos_token) const;
 
   /// The template as it was given.
   const std::string& source() const;

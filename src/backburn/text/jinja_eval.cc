@@ -124,28 +124,17 @@ class Renderer {
   Flow execute(const Statement& statement, std::string& out) {
     using Kind = Statement::Kind;
     switch (statement.kind) {
-      case Kind::text:
-        emit(out, statement.text);
-        break;
-      case Kind::output:
-        emit(out, to_text(evaluate(*statement.expression), budget_));
-        break;
+      case Kind::text: emit(out, statement.text); break;
+      case Kind::output: emit(out, to_text(evaluate(*statement.expression), budget_)); break;
       case Kind::conditional:
         for (const auto& [condition, body] : statement.branches) {
           if (!condition || truthy(evaluate(*condition))) return execute(body, out);
         }
         break;
-      case Kind::loop:
-        return execute_loop(statement, out);
-      case Kind::assign:
-        assign(statement.target, evaluate(*statement.expression));
-        break;
-      case Kind::block_set:
-        assign(statement.target, captured(statement));
-        break;
-      case Kind::filter_block:
-        emit(out, to_text(captured(statement), budget_));
-        break;
+      case Kind::loop: return execute_loop(statement, out);
+      case Kind::assign: assign(statement.target, evaluate(*statement.expression)); break;
+      case Kind::block_set: assign(statement.target, captured(statement)); break;
+      case Kind::filter_block: emit(out, to_text(captured(statement), budget_)); break;
       case Kind::macro:
         scopes_.back()[statement.text] = std::make_shared<const Macro>(Macro{statement.text, &statement});
         break;
@@ -163,12 +152,9 @@ class Renderer {
         const Scope inner(*this, std::move(scope));
         return execute(statement.body, out);
       }
-      case Kind::group:
-        return execute(statement.body, out);
-      case Kind::break_loop:
-        return Flow::break_loop;
-      case Kind::continue_loop:
-        return Flow::continue_loop;
+      case Kind::group: return execute(statement.body, out);
+      case Kind::break_loop: return Flow::break_loop;
+      case Kind::continue_loop: return Flow::continue_loop;
     }
     return Flow::on;
   }
@@ -235,23 +221,17 @@ class Renderer {
     line_ = e.line;
     using Kind = Expression::Kind;
     switch (e.kind) {
-      case Kind::literal:
-        return e.value;
-      case Kind::name:
-        return look_up(e.text);
+      case Kind::literal: return e.value;
+      case Kind::name: return look_up(e.text);
       case Kind::list:
-      case Kind::tuple:
-        return evaluate_list(e);
-      case Kind::dict:
-        return evaluate_dict(e);
-      case Kind::attribute:
-        return get_attribute(evaluate(*e.children[0]), e.text, budget_);
+      case Kind::tuple: return evaluate_list(e);
+      case Kind::dict: return evaluate_dict(e);
+      case Kind::attribute: return get_attribute(evaluate(*e.children[0]), e.text, budget_);
       case Kind::item: {
         const Value object = evaluate(*e.children[0]);
         return get_item(object, evaluate(*e.children[1]), budget_);
       }
-      case Kind::slice:
-        return evaluate_slice(e);
+      case Kind::slice: return evaluate_slice(e);
       case Kind::call: {
         const Value callee = evaluate(*e.children[0]);
         return call_value(callee, arguments_of(e));
@@ -348,9 +328,9 @@ class Renderer {
       return space;
     }
     if (function.name == "raise_exception") {
-      fail_here("the chat template refuses this conversation: " +
-                (arguments.positional.empty() ? std::string("no reason given")
-                                              : to_text(arguments.positional[0], budget_)));
+      fail_here("the chat template refuses this conversation: " + (arguments.positional.empty()
+                                                                       ? std::string("no reason given")
+                                                                       : to_text(arguments.positional[0], budget_)));
     }
     return call_function(function.name, arguments, budget_);
   }
@@ -363,8 +343,7 @@ class Renderer {
     if (arguments.positional.size() > parameters.size()) {
       fail_here(fmt::format("macro \"{}\" takes at most {} arguments", macro.name, parameters.size()));
     }
-    for (size_t i = 0; i < arguments.positional.size(); ++i)
-      scope[parameters[i].first] = arguments.positional[i];
+    for (size_t i = 0; i < arguments.positional.size(); ++i) scope[parameters[i].first] = arguments.positional[i];
     for (const auto& [name, value] : arguments.named) {
       const bool known = name == "caller" || std::any_of(parameters.begin(), parameters.end(),
                                                          [&](const auto& p) { return p.first == name; });
@@ -389,8 +368,7 @@ class Renderer {
   }
 
   const std::string& origin_;
-  std::vector<std::map<std::string, Value>>
-      scopes_;  // [0] given, [1] the template's own, then loops and macros
+  std::vector<std::map<std::string, Value>> scopes_;  // [0] given, [1] the template's own, then loops and macros
   size_t first_scope_ = 0;
   std::vector<Namespace> namespaces_;
   Budget budget_;

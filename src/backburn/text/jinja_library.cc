@@ -16,9 +16,7 @@ namespace {
 
 [[noreturn]] void error(const std::string& what) { throw std::invalid_argument(what); }
 
-[[noreturn]] void undefined_error(const Value& value) {
-  error("\"" + value.as<Undefined>().name + "\" is undefined");
-}
+[[noreturn]] void undefined_error(const Value& value) { error("\"" + value.as<Undefined>().name + "\" is undefined"); }
 
 void must_be_defined(const Value& value) {
   if (value.is<Undefined>()) undefined_error(value);
@@ -104,8 +102,7 @@ std::string replaced(const std::string& text, const std::string& from, const std
   return out.append(text, at);
 }
 
-std::vector<Value> split(const std::string& text, const std::string* separator, int64_t limit,
-                         bool from_right) {
+std::vector<Value> split(const std::string& text, const std::string* separator, int64_t limit, bool from_right) {
   std::vector<std::string> parts;
   if (separator != nullptr) {
     if (separator->empty()) error("split() by an empty separator");
@@ -140,8 +137,7 @@ std::vector<Value> split(const std::string& text, const std::string* separator, 
         break;
       }
       size_t end = 0;
-      while (end < rest.size() && !is_python_space(utf8_step(rest, end).code_point))
-        end += utf8_step(rest, end).length;
+      while (end < rest.size() && !is_python_space(utf8_step(rest, end).code_point)) end += utf8_step(rest, end).length;
       parts.push_back(rest.substr(0, end));
       size_t next = end;
       while (next < rest.size() && is_python_space(utf8_step(rest, next).code_point))
@@ -268,8 +264,7 @@ Value attribute_path(Value value, const Value& path, Budget& budget) {
   return value;
 }
 
-void sort_values(std::vector<Value>& items, const Value* attribute, bool reverse, bool case_sensitive,
-                 Budget& budget) {
+void sort_values(std::vector<Value>& items, const Value* attribute, bool reverse, bool case_sensitive, Budget& budget) {
   auto key_of = [&](const Value& item) {
     Value key = attribute ? attribute_path(item, *attribute, budget) : item;
     if (!case_sensitive && key.is<String>()) key = string_value(cased(key.text(), Case::lower));
@@ -287,8 +282,7 @@ void sort_values(std::vector<Value>& items, const Value* attribute, bool reverse
 }
 
 // select, reject, selectattr, rejectattr
-Value selected(const Value& value, const Arguments& arguments, bool by_attribute, bool wanted,
-               Budget& budget) {
+Value selected(const Value& value, const Arguments& arguments, bool by_attribute, bool wanted, Budget& budget) {
   size_t first = 0;
   const Value* attribute = nullptr;
   if (by_attribute) {
@@ -326,8 +320,7 @@ Value mapped(const Value& value, const Arguments& arguments, Budget& budget) {
       Arguments rest;
       rest.positional.assign(arguments.positional.begin() + 1, arguments.positional.end());
       rest.named = arguments.named;
-      items.push_back(
-          apply_filter(string_argument(arguments.positional[0], "a filter's name"), item, rest, budget));
+      items.push_back(apply_filter(string_argument(arguments.positional[0], "a filter's name"), item, rest, budget));
     }
   }
   return list_value(std::move(items));
@@ -386,14 +379,12 @@ std::string percent_formatted(const std::string& format, const std::vector<Value
       out += '%';
       continue;
     }
-    if (std::string_view("sdr").find(kind) == std::string_view::npos)
-      error("only %s, %d, %r and %% can be formatted");
+    if (std::string_view("sdr").find(kind) == std::string_view::npos) error("only %s, %d, %r and %% can be formatted");
     if (used >= values.size()) error("not enough values to format");
     const Value& value = values[used++];
     if (kind == 'd') {
-      const auto whole = is_number(value)
-                             ? (value.is<double>() ? truncated(value.as<double>()) : as_integer(value))
-                             : std::nullopt;
+      const auto whole =
+          is_number(value) ? (value.is<double>() ? truncated(value.as<double>()) : as_integer(value)) : std::nullopt;
       if (!whole) error("%d needs a number, not " + type_name(value));
       out += std::to_string(*whole);
     } else {
@@ -425,8 +416,7 @@ std::string brace_formatted(const std::string& format, const Arguments& argument
     if (end == std::string::npos) error("a \"{\" without \"}\" in a format");
     const std::string name = format.substr(i + 1, end - i - 1);
     i = end;
-    const auto index =
-        name.empty() ? std::optional<int64_t>(static_cast<int64_t>(next++)) : parse_integer(name);
+    const auto index = name.empty() ? std::optional<int64_t>(static_cast<int64_t>(next++)) : parse_integer(name);
     const Value* value = nullptr;
     if (index) {
       if (*index >= 0 && static_cast<size_t>(*index) < arguments.positional.size()) {
@@ -460,10 +450,9 @@ bool all_characters(const std::string& text, bool (*passes)(char32_t)) {
 }
 
 const char* const string_methods[] = {
-    "strip",    "lstrip",  "rstrip",  "split",        "rsplit",       "splitlines", "startswith",
-    "endswith", "upper",   "lower",   "title",        "capitalize",   "replace",    "join",
-    "find",     "rfind",   "count",   "format",       "isdigit",      "isalpha",    "isalnum",
-    "isspace",  "isupper", "islower", "removeprefix", "removesuffix", "index"};
+    "strip",   "lstrip",  "rstrip",     "split",   "rsplit",  "splitlines", "startswith",   "endswith",     "upper",
+    "lower",   "title",   "capitalize", "replace", "join",    "find",       "rfind",        "count",        "format",
+    "isdigit", "isalpha", "isalnum",    "isspace", "isupper", "islower",    "removeprefix", "removesuffix", "index"};
 const char* const dict_methods[] = {"get", "items", "keys", "values", "copy"};
 const char* const list_methods[] = {"index", "count", "copy"};
 const char* const changing_methods[] = {"append", "extend",  "insert", "pop",        "remove", "clear",
@@ -474,9 +463,7 @@ bool is_one_of(const std::string& name, const char* const (&names)[N]) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
-Value method(const Value& self, const std::string& name) {
-  return Function{name, std::make_shared<const Value>(self)};
-}
+Value method(const Value& self, const std::string& name) { return Function{name, std::make_shared<const Value>(self)}; }
 
 Value loop_attribute(const Loop& loop, const std::shared_ptr<Loop>& self, const std::string& name) {
   const auto index0 = static_cast<int64_t>(loop.index0);
@@ -491,8 +478,7 @@ Value loop_attribute(const Loop& loop, const std::shared_ptr<Loop>& self, const 
   if (name == "depth") return int64_t{1};  // Jinja counts recursive loops only
   if (name == "depth0") return int64_t{0};
   if (name == "previtem") return index0 > 0 ? loop.items[loop.index0 - 1] : Value(Undefined{"loop.previtem"});
-  if (name == "nextitem")
-    return index0 + 1 < length ? loop.items[loop.index0 + 1] : Value(Undefined{"loop.nextitem"});
+  if (name == "nextitem") return index0 + 1 < length ? loop.items[loop.index0 + 1] : Value(Undefined{"loop.nextitem"});
   if (name == "cycle" || name == "changed") return method(self, name);
   return Undefined{"loop." + name};
 }
@@ -581,8 +567,8 @@ Value get_item(const Value& object, const Value& key, Budget& budget) {
   return Undefined{type_name(object) + "[" + missing + "]"};
 }
 
-Value slice(const Value& object, std::optional<int64_t> from, std::optional<int64_t> to,
-            std::optional<int64_t> step, Budget& budget) {
+Value slice(const Value& object, std::optional<int64_t> from, std::optional<int64_t> to, std::optional<int64_t> step,
+            Budget& budget) {
   must_be_defined(object);
   const bool is_string = object.is<String>();
   if (!is_string && !object.is<List>()) error("a value of type " + type_name(object) + " cannot be sliced");
@@ -598,8 +584,7 @@ Value slice(const Value& object, std::optional<int64_t> from, std::optional<int6
   const int64_t first = bound(from, by > 0 ? 0 : length - 1);
   const int64_t last = bound(to, by > 0 ? length : -1);
   std::vector<Value> taken;
-  for (int64_t at = first; by > 0 ? at < last : at > last; at += by)
-    taken.push_back(items[static_cast<size_t>(at)]);
+  for (int64_t at = first; by > 0 ? at < last : at > last; at += by) taken.push_back(items[static_cast<size_t>(at)]);
   if (!is_string) return list_value(std::move(taken), object.as<List>()->tuple);
   std::string text;
   for (const Value& c : taken) text += c.text();
@@ -639,13 +624,11 @@ Value binary_operation(const std::string& op, const Value& left, const Value& ri
       return list_value(std::move(items), left.as<List>()->tuple);
     }
   }
-  if (op == "*" &&
-      ((b && (left.is<String>() || left.is<List>())) || (a && (right.is<String>() || right.is<List>())))) {
+  if (op == "*" && ((b && (left.is<String>() || left.is<List>())) || (a && (right.is<String>() || right.is<List>())))) {
     const Value& sequence = b ? left : right;
     const auto times = static_cast<uint64_t>(std::max<int64_t>(b ? *b : *a, 0));
     const uint64_t size = sequence.is<String>() ? sequence.text().size() : sequence.as<List>()->items.size();
-    if (size > 0 && times > (uint64_t{16} << 20) / size)
-      throw std::length_error("a value repeated too often");
+    if (size > 0 && times > (uint64_t{16} << 20) / size) throw std::length_error("a value repeated too often");
     budget.charge(static_cast<size_t>(size * times / (sequence.is<String>() ? 64 : 1)));
     if (sequence.is<String>()) {
       std::string text;
@@ -659,8 +642,8 @@ Value binary_operation(const std::string& op, const Value& left, const Value& ri
   }
   if (op == "%" && left.is<String>()) {
     const bool several = right.is<List>() && right.as<List>()->tuple;
-    return string_value(percent_formatted(
-        left.text(), several ? right.as<List>()->items : std::vector<Value>{right}, budget));
+    return string_value(
+        percent_formatted(left.text(), several ? right.as<List>()->items : std::vector<Value>{right}, budget));
   }
   if (!is_number(left) || !is_number(right)) {
     error(fmt::format("\"{}\" between {} and {}", op, type_name(left), type_name(right)));
@@ -724,8 +707,7 @@ bool apply_test(const std::string& name, const Value& value, const Arguments& ar
   if (name == "none") return value.is<None>();
   if (name == "string") return value.is<String>();
   if (name == "mapping") return value.is<Dict>();
-  if (name == "sequence")
-    return value.is<List>() || value.is<String>() || value.is<Dict>() || value.is<Undefined>();
+  if (name == "sequence") return value.is<List>() || value.is<String>() || value.is<Dict>() || value.is<Undefined>();
   if (name == "iterable") {
     return value.is<List>() || value.is<String>() || value.is<Dict>() || value.is<Undefined>() ||
            value.is<std::shared_ptr<Loop>>();
@@ -787,8 +769,7 @@ Value apply_filter(const std::string& name, const Value& value, const Arguments&
   if (name == "escape" || name == "e") return string_value(html_escaped(text(), budget));
   if (name == "join") {
     const Value* between = arguments.get(0, "d");
-    return string_value(
-        joined(value, between ? to_text(*between, budget) : "", arguments.get(1, "attribute"), budget));
+    return string_value(joined(value, between ? to_text(*between, budget) : "", arguments.get(1, "attribute"), budget));
   }
   if (name == "replace") {
     const Value* from = arguments.get(0, "old");
@@ -796,8 +777,7 @@ Value apply_filter(const std::string& name, const Value& value, const Arguments&
     const Value* limit = arguments.get(2, "count");
     if (from == nullptr || to == nullptr) error("replace needs what to replace and by what");
     return string_value(replaced(text(), to_text(*from, budget), to_text(*to, budget),
-                                 limit && !limit->is<None>() ? integer_argument(*limit, "replace") : -1,
-                                 budget));
+                                 limit && !limit->is<None>() ? integer_argument(*limit, "replace") : -1, budget));
   }
   if (name == "tojson") {
     const Value* indent = arguments.get(99, "indent");
@@ -812,8 +792,7 @@ Value apply_filter(const std::string& name, const Value& value, const Arguments&
     if (!arguments.positional.empty()) error("tojson takes its options by name");
     if (indent != nullptr && !indent->is<None>())
       spaces = std::clamp<int64_t>(integer_argument(*indent, "tojson"), 0, 1000);
-    return string_value(
-        to_json(value, static_cast<int>(spaces), sort_keys != nullptr && truthy(*sort_keys), budget));
+    return string_value(to_json(value, static_cast<int>(spaces), sort_keys != nullptr && truthy(*sort_keys), budget));
   }
   if (name == "indent") return string_value(indented(text(), arguments, budget));
   if (name == "first" || name == "last") {
@@ -860,8 +839,7 @@ Value apply_filter(const std::string& name, const Value& value, const Arguments&
     std::vector<Value> seen;
     for (const Value& item : iterate(value, budget)) {
       const Value key = item.is<String>() ? string_value(cased(item.text(), Case::lower)) : item;
-      if (std::any_of(seen.begin(), seen.end(),
-                      [&](const Value& other) { return equal(key, other, budget); }))
+      if (std::any_of(seen.begin(), seen.end(), [&](const Value& other) { return equal(key, other, budget); }))
         continue;
       seen.push_back(key);
       kept.push_back(item);
@@ -881,8 +859,7 @@ Value apply_filter(const std::string& name, const Value& value, const Arguments&
     Value total = int64_t{0};
     const Value* attribute = arguments.get(0, "attribute");
     for (const Value& item : iterate(value, budget)) {
-      total =
-          binary_operation("+", total, attribute ? attribute_path(item, *attribute, budget) : item, budget);
+      total = binary_operation("+", total, attribute ? attribute_path(item, *attribute, budget) : item, budget);
     }
     return total;
   }
@@ -941,8 +918,7 @@ Value call_method(const Value& self, const std::string& name, const Arguments& a
       if (given.empty()) error("cycle() needs values");
       return given[loop.index0 % given.size()];
     }
-    const bool changed =
-        !loop.changed_called || !equal(list_value(loop.changed_before), list_value(given), budget);
+    const bool changed = !loop.changed_called || !equal(list_value(loop.changed_before), list_value(given), budget);
     loop.changed_called = true;
     loop.changed_before = given;
     return changed;
@@ -987,8 +963,7 @@ Value call_method(const Value& self, const std::string& name, const Arguments& a
     const Value* limit = arguments.get(1, "maxsplit");
     const std::string* by =
         separator == nullptr || separator->is<None>() ? nullptr : &string_argument(*separator, "split()");
-    std::vector<Value> parts =
-        split(string, by, limit ? integer_argument(*limit, "split()") : -1, name == "rsplit");
+    std::vector<Value> parts = split(string, by, limit ? integer_argument(*limit, "split()") : -1, name == "rsplit");
     budget.charge(parts.size());
     return list_value(std::move(parts));
   }
@@ -1022,30 +997,25 @@ Value call_method(const Value& self, const std::string& name, const Arguments& a
   if (name == "find" || name == "rfind" || name == "index") {
     const size_t at = name == "rfind" ? string.rfind(text(0)) : string.find(text(0));
     if (at == std::string::npos && name == "index") error("index(): the text is not found");
-    return at == std::string::npos
-               ? int64_t{-1}
-               : static_cast<int64_t>(utf8_length(std::string_view(string).substr(0, at)));
+    return at == std::string::npos ? int64_t{-1}
+                                   : static_cast<int64_t>(utf8_length(std::string_view(string).substr(0, at)));
   }
   if (name == "count") {
     const std::string& part = text(0);
     if (part.empty()) return length_of(self) + 1;
     int64_t count = 0;
-    for (size_t at = string.find(part); at != std::string::npos; at = string.find(part, at + part.size()))
-      ++count;
+    for (size_t at = string.find(part); at != std::string::npos; at = string.find(part, at + part.size())) ++count;
     return count;
   }
   if (name == "format") return string_value(brace_formatted(string, arguments, budget));
-  if (name == "removeprefix")
-    return string_value(string.starts_with(text(0)) ? string.substr(text(0).size()) : string);
+  if (name == "removeprefix") return string_value(string.starts_with(text(0)) ? string.substr(text(0).size()) : string);
   if (name == "removesuffix") {
-    return string_value(string.ends_with(text(0)) ? string.substr(0, string.size() - text(0).size())
-                                                  : string);
+    return string_value(string.ends_with(text(0)) ? string.substr(0, string.size() - text(0).size()) : string);
   }
   if (name == "isspace") return all_characters(string, is_python_space);
   if (name == "isdigit") {
-    return all_characters(string, [](char32_t c) {
-      return utf8proc_category(static_cast<utf8proc_int32_t>(c)) == UTF8PROC_CATEGORY_ND;
-    });
+    return all_characters(
+        string, [](char32_t c) { return utf8proc_category(static_cast<utf8proc_int32_t>(c)) == UTF8PROC_CATEGORY_ND; });
   }
   if (name == "isalpha" || name == "isalnum") {
     const auto letter = [](char32_t c) {

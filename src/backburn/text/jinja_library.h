@@ -25,8 +25,8 @@ std::vector<Value> iterate(const Value& value, Budget& budget);
 void put(std::vector<std::pair<Value, Value>>& items, Value key, Value value, Budget& budget);
 Value get_attribute(const Value& object, const std::string& name, Budget& budget);
 Value get_item(const Value& object, const Value& key, Budget& budget);
-Value slice(const Value& object, std::optional<int64_t> from, std::optional<int64_t> to,
-            std::optional<int64_t> step, Budget& budget);
+Value slice(const Value& object, std::optional<int64_t> from, std::optional<int64_t> to, std::optional<int64_t> step,
+            Budget& budget);
 Value unary_operation(const std::string& op, const Value& value);
 Value binary_operation(const std::string& op, const Value& left, const Value& right, Budget& budget);
 /// ==, !=, <, <=, >, >=, in, not in

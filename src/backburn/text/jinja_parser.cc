@@ -14,19 +14,7 @@ constexpr int max_depth = 120;
 constexpr size_t max_source = 4 << 20;
 
 struct Token {
-  enum class Kind {
-    text,
-    output_begin,
-    output_end,
-    block_begin,
-    block_end,
-    name,
-    string,
-    integer,
-    real,
-    op,
-    end
-  };
+  enum class Kind { text, output_begin, output_end, block_begin, block_end, name, string, integer, real, op, end };
   Kind kind = Kind::end;
   std::string text;
   size_t line = 0;
@@ -35,8 +23,7 @@ struct Token {
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_name_start(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-         static_cast<unsigned char>(c) >= 0x80;
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<unsigned char>(c) >= 0x80;
 }
 
 // Cuts a template into tokens, white space control done: trim_blocks and lstrip_blocks as Transformers sets
@@ -115,8 +102,7 @@ class Lexer {
   }
 
   bool at_close(std::string_view end) const {
-    return here(end) ||
-           ((here("-") || here("+")) && std::string_view(source_).substr(at_ + 1).starts_with(end));
+    return here(end) || ((here("-") || here("+")) && std::string_view(source_).substr(at_ + 1).starts_with(end));
   }
 
   void template_text() {
@@ -274,49 +260,22 @@ class Lexer {
       ++at;
       if (at >= source_.size()) error("a string has no end");
       switch (source_[at]) {
-        case 'n':
-          text += '\n';
-          break;
-        case 't':
-          text += '\t';
-          break;
-        case 'r':
-          text += '\r';
-          break;
-        case 'a':
-          text += '\a';
-          break;
-        case 'b':
-          text += '\b';
-          break;
-        case 'f':
-          text += '\f';
-          break;
-        case 'v':
-          text += '\v';
-          break;
-        case '0':
-          text += '\0';
-          break;
-        case '\n':
-          break;
+        case 'n': text += '\n'; break;
+        case 't': text += '\t'; break;
+        case 'r': text += '\r'; break;
+        case 'a': text += '\a'; break;
+        case 'b': text += '\b'; break;
+        case 'f': text += '\f'; break;
+        case 'v': text += '\v'; break;
+        case '0': text += '\0'; break;
+        case '\n': break;
         case '\\':
         case '\'':
-        case '"':
-          text += source_[at];
-          break;
-        case 'x':
-          hex(2);
-          break;
-        case 'u':
-          hex(4);
-          break;
-        case 'U':
-          hex(8);
-          break;
-        default:
-          text += '\\';
-          text += source_[at];
+        case '"': text += source_[at]; break;
+        case 'x': hex(2); break;
+        case 'u': hex(4); break;
+        case 'U': hex(8); break;
+        default: text += '\\'; text += source_[at];
       }
       ++at;
     }
@@ -357,8 +316,7 @@ class Lexer {
 // Recursive descent; precedence as in Jinja's own grammar.
 class Parser {
  public:
-  Parser(std::vector<Token> tokens, const std::string& origin)
-      : tokens_(std::move(tokens)), origin_(origin) {}
+  Parser(std::vector<Token> tokens, const std::string& origin) : tokens_(std::move(tokens)), origin_(origin) {}
 
   Block run() {
     Block block = body({});
@@ -429,8 +387,7 @@ class Parser {
     made->children = std::move(children);
     return made;
   }
-  ExpressionPtr make(Kind kind, ExpressionPtr first, ExpressionPtr second = nullptr,
-                     std::string text = "") const {
+  ExpressionPtr make(Kind kind, ExpressionPtr first, ExpressionPtr second = nullptr, std::string text = "") const {
     std::vector<ExpressionPtr> children;
     children.push_back(std::move(first));
     if (second) children.push_back(std::move(second));
@@ -572,23 +529,19 @@ class Parser {
       }
       case Token::Kind::integer: {
         int64_t value = 0;
-        const auto [end, code] =
-            std::from_chars(token.text.data(), token.text.data() + token.text.size(), value);
+        const auto [end, code] = std::from_chars(token.text.data(), token.text.data() + token.text.size(), value);
         if (code != std::errc() || end != token.text.data() + token.text.size()) error("a number too large");
         step();
         return literal(value);
       }
       case Token::Kind::real: {
         double value = 0;
-        const auto [end, code] =
-            std::from_chars(token.text.data(), token.text.data() + token.text.size(), value);
-        if (code != std::errc() || end != token.text.data() + token.text.size())
-          error("a number out of range");
+        const auto [end, code] = std::from_chars(token.text.data(), token.text.data() + token.text.size(), value);
+        if (code != std::errc() || end != token.text.data() + token.text.size()) error("a number out of range");
         step();
         return literal(value);
       }
-      default:
-        break;
+      default: break;
     }
     if (take_op("(")) {
       if (take_op(")")) return make(Kind::tuple, std::vector<ExpressionPtr>());
@@ -896,8 +849,7 @@ class Parser {
       step();
       expect_block_end();
     } else {
-      error(
-          fmt::format("the tag \"{}\" is out of place or not supported", repaired_utf8(name.substr(0, 40))));
+      error(fmt::format("the tag \"{}\" is out of place or not supported", repaired_utf8(name.substr(0, 40))));
     }
   }
 

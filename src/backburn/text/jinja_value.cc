@@ -64,27 +64,13 @@ std::string json_string(const std::string& text) {
   for (char c : text) {
     const auto byte = static_cast<unsigned char>(c);
     switch (c) {
-      case '"':
-        out += "\\\"";
-        break;
-      case '\\':
-        out += "\\\\";
-        break;
-      case '\n':
-        out += "\\n";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      case '\b':
-        out += "\\b";
-        break;
-      case '\f':
-        out += "\\f";
-        break;
+      case '"': out += "\\\""; break;
+      case '\\': out += "\\\\"; break;
+      case '\n': out += "\\n"; break;
+      case '\r': out += "\\r"; break;
+      case '\t': out += "\\t"; break;
+      case '\b': out += "\\b"; break;
+      case '\f': out += "\\f"; break;
       default:
         if (byte < 0x20) {
           out += fmt::format("\\u{:04x}", byte);
@@ -112,9 +98,7 @@ void write_json(const Value& value, int indent, int level, bool sort_keys, Budge
     out += std::to_string(value.as<int64_t>());
   } else if (value.is<double>()) {
     const double real = value.as<double>();
-    out += std::isnan(real)   ? "NaN"
-           : std::isinf(real) ? (real < 0 ? "-Infinity" : "Infinity")
-                              : float_repr(real);
+    out += std::isnan(real) ? "NaN" : std::isinf(real) ? (real < 0 ? "-Infinity" : "Infinity") : float_repr(real);
   } else if (value.is<String>()) {
     budget.charge(value.text().size() / 16);
     out += json_string(value.text());
@@ -142,8 +126,7 @@ void write_json(const Value& value, int indent, int level, bool sort_keys, Budge
       }
     }
     if (sort_keys) {
-      std::stable_sort(entries.begin(), entries.end(),
-                       [](const auto& a, const auto& b) { return a.first < b.first; });
+      std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     }
     out += '{';
     for (size_t i = 0; i < entries.size(); ++i) {

@@ -10,8 +10,7 @@ namespace backburn::text {
 namespace {
 
 // The expressions are those that the models' own tokenizer.json files carry.
-const char* const gpt2_regex =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+const char* const gpt2_regex = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 const char* const qwen2_regex =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 const char* const llama3_regex =
@@ -24,8 +23,7 @@ const char* const tekken_regex =
 const char* const digits_regex = R"([\p{N}\x{11DE0}-\x{11DE9}\x{16FF4}-\x{16FF6}])";
 
 Json byte_level(bool use_regex) {
-  return {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
+  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
 }
 
 Json sequence_of(Json first, Json second) {
@@ -123,8 +121,7 @@ std::vector<Span> PreTokenizer::apply(std::string& text) const {
   return parts;
 }
 
-std::vector<Span> PreTokenizer::split(const Step& step, std::string_view text,
-                                      const std::vector<Span>& parts) {
+std::vector<Span> PreTokenizer::split(const Step& step, std::string_view text, const std::vector<Span>& parts) {
   const std::vector<std::vector<Span>> matches = step.regex.find_all(text, parts);
   struct Piece {
     Span span;
@@ -149,17 +146,12 @@ std::vector<Span> PreTokenizer::split(const Step& step, std::string_view text,
       const auto [span, match] = pieces[j];
       bool join = false;
       switch (step.behavior) {
-        case Behavior::isolated:
-          break;
+        case Behavior::isolated: break;
         case Behavior::removed:
           if (match) continue;
           break;
-        case Behavior::contiguous:
-          join = j > 0 && match == before;
-          break;
-        case Behavior::merged_with_previous:
-          join = match && !before;
-          break;
+        case Behavior::contiguous: join = j > 0 && match == before; break;
+        case Behavior::merged_with_previous: join = match && !before; break;
         case Behavior::merged_with_next:
           // A match takes what follows it, unless that is a match too.
           join = before && !match;

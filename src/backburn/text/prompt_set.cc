@@ -17,8 +17,7 @@ namespace {
 
 const std::vector<std::string> prompt_names = {"prompt",           "text",        "goal",    "behavior",
                                                "forbidden_prompt", "instruction", "question"};
-const std::vector<std::string> group_names = {"group", "activity", "kind",
-                                              "type",  "category", "semanticcategory"};
+const std::vector<std::string> group_names = {"group", "activity", "kind", "type", "category", "semanticcategory"};
 
 std::string lower(std::string text) {
   for (char& c : text) {
@@ -86,8 +85,7 @@ Row row_of(const Json& json, const std::string& where) {
   Row row;
   for (const auto& [key, value] : json.items()) {
     const bool wanted = has_any({{key, ""}}, prompt_names);
-    if (wanted && !value.is_string())
-      fail("{}: \"{}\" must be a string, not {}.", where, key, value.type_name());
+    if (wanted && !value.is_string()) fail("{}: \"{}\" must be a string, not {}.", where, key, value.type_name());
     row.emplace_back(key, value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump());
   }
   return row;

@@ -110,9 +110,8 @@ constexpr ReferenceClass reference_classes[] = {
 // clang-format on
 
 const ReferenceClass* reference_class(char32_t code_point) {
-  const auto* found =
-      std::upper_bound(std::begin(reference_classes), std::end(reference_classes), code_point,
-                       [](char32_t value, const ReferenceClass& range) { return value < range.first; });
+  const auto* found = std::upper_bound(std::begin(reference_classes), std::end(reference_classes), code_point,
+                                       [](char32_t value, const ReferenceClass& range) { return value < range.first; });
   if (found == std::begin(reference_classes)) return nullptr;
   --found;
   return code_point <= found->last ? found : nullptr;
@@ -122,18 +121,12 @@ char32_t stand_in(Class klass, size_t length) {
   const bool astral = length == 4;
   switch (klass) {
     case Class::upper:
-      return astral ? 0x10400
-                    : 0x1E00;  // DESERET CAPITAL LETTER LONG I; LATIN CAPITAL LETTER A WITH RING BELOW
-    case Class::lower:
-      return astral ? 0x10428 : 0x1E01;
-    case Class::letter:
-      return astral ? 0x20000 : 0x4E00;  // ideographs
-    case Class::number:
-      return astral ? 0x1D7CE : 0x0966;  // MATHEMATICAL BOLD DIGIT ZERO; DEVANAGARI DIGIT ZERO
-    case Class::mark:
-      return astral ? 0xE0100 : 0x0900;  // VARIATION SELECTOR-17; DEVANAGARI SIGN INVERTED CANDRABINDU
-    case Class::other:
-      break;
+      return astral ? 0x10400 : 0x1E00;  // DESERET CAPITAL LETTER LONG I; LATIN CAPITAL LETTER A WITH RING BELOW
+    case Class::lower: return astral ? 0x10428 : 0x1E01;
+    case Class::letter: return astral ? 0x20000 : 0x4E00;  // ideographs
+    case Class::number: return astral ? 0x1D7CE : 0x0966;  // MATHEMATICAL BOLD DIGIT ZERO; DEVANAGARI DIGIT ZERO
+    case Class::mark: return astral ? 0xE0100 : 0x0900;  // VARIATION SELECTOR-17; DEVANAGARI SIGN INVERTED CANDRABINDU
+    case Class::other: break;
   }
   return astral ? 0xE0001 : 0x2060;  // format characters
 }
@@ -193,8 +186,8 @@ Regex Regex::compile(const std::string& pattern, const std::string& where) {
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
                                    PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
   if (code == nullptr) {
-    fail("{}: not a regular expression that can be used: {} at byte {} of \"{}\".", where, message_of(error),
-         offset, pattern);
+    fail("{}: not a regular expression that can be used: {} at byte {} of \"{}\".", where, message_of(error), offset,
+         pattern);
   }
   // Without JIT (not built in, or no executable memory) matching is slower and equal.
   pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);

@@ -73,8 +73,7 @@ class AddedTokenFinder {
   void add(std::string key, size_t index) {
     auto& list = by_first_byte_[static_cast<unsigned char>(key[0])];
     list.push_back({std::move(key), index});
-    std::sort(list.begin(), list.end(),
-              [](const Entry& a, const Entry& b) { return a.key.size() > b.key.size(); });
+    std::sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) { return a.key.size() > b.key.size(); });
     any_ = true;
   }
   bool any() const { return any_; }
@@ -156,14 +155,13 @@ struct Tokenizer::Tables {
   bool fuse_unknown = false;
   int32_t unknown = -1;  // −1: bytes that no token has are left out
 
-  std::vector<std::string> tokens;  // by id; "" where no token is
-  std::vector<std::string> bytes;   // by id
-  std::vector<char> in_model;       // by id: a token of the model's vocabulary, not only an added one
-  std::vector<char> special;        // by id
+  std::vector<std::string> tokens;                    // by id; "" where no token is
+  std::vector<std::string> bytes;                     // by id
+  std::vector<char> in_model;                         // by id: a token of the model's vocabulary, not only an added one
+  std::vector<char> special;                          // by id
   std::unordered_map<std::string_view, int32_t> ids;  // all tokens as written
-  std::unordered_map<std::string_view, int32_t>
-      model_bytes;                      // model tokens by their bytes, for ignore_merges
-  std::array<int32_t, 256> byte_ids{};  // −1: no token is this byte
+  std::unordered_map<std::string_view, int32_t> model_bytes;  // model tokens by their bytes, for ignore_merges
+  std::array<int32_t, 256> byte_ids{};                        // −1: no token is this byte
   Merges merges;
   std::vector<std::pair<std::string, std::string>> merge_list;
   std::vector<AddedToken> added;
@@ -174,8 +172,7 @@ struct Tokenizer::Tables {
 
   // Fills what follows from tokens, in_model, merge_list and added.
   void finish(const std::string& origin);
-  void encode_piece(std::string_view piece, std::vector<int32_t>& ids_out,
-                    std::vector<int32_t>& scratch) const;
+  void encode_piece(std::string_view piece, std::vector<int32_t>& ids_out, std::vector<int32_t>& scratch) const;
   void encode_text(std::string_view text, bool parse_special, std::vector<int32_t>& ids_out) const;
   void encode_ordinary(std::string text, std::vector<int32_t>& ids_out) const;
   template <typename Ordinary>
@@ -285,9 +282,8 @@ void Tokenizer::Tables::encode_ordinary(std::string text, std::vector<int32_t>& 
 
 // Gives what lies between added tokens to `ordinary`, and their ids to ids_out.
 template <typename Ordinary>
-void Tokenizer::Tables::cut_at_added(std::string_view text, const AddedTokenFinder& finder,
-                                     bool parse_special, std::vector<int32_t>& ids_out,
-                                     const Ordinary& ordinary) const {
+void Tokenizer::Tables::cut_at_added(std::string_view text, const AddedTokenFinder& finder, bool parse_special,
+                                     std::vector<int32_t>& ids_out, const Ordinary& ordinary) const {
   size_t done = 0;
   if (finder.any()) {
     for (auto [begin, end, index] : finder.find_all(text)) {
@@ -323,8 +319,7 @@ void Tokenizer::Tables::cut_at_added(std::string_view text, const AddedTokenFind
   if (done < text.size()) ordinary(text.substr(done));
 }
 
-void Tokenizer::Tables::encode_text(std::string_view text, bool parse_special,
-                                    std::vector<int32_t>& ids_out) const {
+void Tokenizer::Tables::encode_text(std::string_view text, bool parse_special, std::vector<int32_t>& ids_out) const {
   cut_at_added(text, raw_finder, parse_special, ids_out, [&](std::string_view part) {
     const std::string normal = normalized(part);
     cut_at_added(normal, normalized_finder, parse_special, ids_out,
@@ -336,11 +331,10 @@ namespace {
 
 // `value` as an id below `limit`.
 int32_t id_field(const Json& value, size_t limit, const std::string& where) {
-  if (!value.is_number_integer())
-    fail("{}: expected an id, a whole number, found {}.", where, value.type_name());
-  const bool in_range = value.is_number_unsigned() ? value.get<uint64_t>() < limit
-                                                   : value.get<int64_t>() >= 0 &&
-                                                         static_cast<uint64_t>(value.get<int64_t>()) < limit;
+  if (!value.is_number_integer()) fail("{}: expected an id, a whole number, found {}.", where, value.type_name());
+  const bool in_range = value.is_number_unsigned()
+                            ? value.get<uint64_t>() < limit
+                            : value.get<int64_t>() >= 0 && static_cast<uint64_t>(value.get<int64_t>()) < limit;
   if (!in_range) fail("{}: the id {} is out of range [0, {}).", where, value.dump(), limit);
   return value.get<int32_t>();
 }
@@ -406,8 +400,7 @@ Tokenizer Tokenizer::from_json_text(std::string_view text, const std::string& or
 }
 
 Tokenizer Tokenizer::load(const Json& json, const Entries& vocabulary, const std::string& origin) {
-  if (!json.is_object())
-    fail("{}: not a tokenizer.json: expected an object, found {}.", origin, json.type_name());
+  if (!json.is_object()) fail("{}: not a tokenizer.json: expected an object, found {}.", origin, json.type_name());
   const std::string model_place = origin + ": model";
   const Json& model = field(json, "model", origin);
   if (!model.is_object()) fail("{}: expected an object, found {}.", model_place, model.type_name());
@@ -422,8 +415,7 @@ Tokenizer Tokenizer::load(const Json& json, const Entries& vocabulary, const std
     const auto found = json.find(key);
     return found == json.end() ? Json() : *found;
   };
-  Settings settings{optional("normalizer"), optional("pre_tokenizer"), optional("post_processor"),
-                    optional("decoder")};
+  Settings settings{optional("normalizer"), optional("pre_tokenizer"), optional("post_processor"), optional("decoder")};
   if (settings.pre_tokenizer.is_null()) {
     fail("{}: no pre_tokenizer, and only byte-level tokenizers can be used.", origin);
   }
@@ -463,8 +455,7 @@ Tokenizer Tokenizer::load(const Json& json, const Entries& vocabulary, const std
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const Json& merge = merges[rank];
     if (merge.is_string()) {
-      tables->merge_list.push_back(
-          merge_of(merge.get_ref<const std::string&>(), rank, model_place + ".merges"));
+      tables->merge_list.push_back(merge_of(merge.get_ref<const std::string&>(), rank, model_place + ".merges"));
     } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
       tables->merge_list.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
     } else {
@@ -521,15 +512,12 @@ Tokenizer Tokenizer::from_vocabulary(const Vocabulary& vocabulary, const std::st
   enum TokenType { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
   const size_t count = vocabulary.tokens.size();
   if (count == 0) fail("{}: tokenizer.ggml.tokens is empty.", origin);
-  if (count > (size_t{1} << 24))
-    fail("{}: tokenizer.ggml.tokens has {} entries, more than 2^24.", origin, count);
+  if (count > (size_t{1} << 24)) fail("{}: tokenizer.ggml.tokens has {} entries, more than 2^24.", origin, count);
   if (!vocabulary.token_types.empty() && vocabulary.token_types.size() != count) {
-    fail("{}: tokenizer.ggml.token_type has {} entries for {} tokens.", origin, vocabulary.token_types.size(),
-         count);
+    fail("{}: tokenizer.ggml.token_type has {} entries for {} tokens.", origin, vocabulary.token_types.size(), count);
   }
   NamedPreTokenizer named = named_pre_tokenizer(vocabulary.pre, origin);
-  Settings settings{std::move(named.normalizer), std::move(named.pre_tokenizer), nullptr,
-                    byte_level_decoder()};
+  Settings settings{std::move(named.normalizer), std::move(named.pre_tokenizer), nullptr, byte_level_decoder()};
   auto tables = std::make_shared<Tables>(std::move(settings), origin);
   tables->ignore_merges = named.ignore_merges;
   tables->tokens.resize(count);
@@ -543,8 +531,7 @@ Tokenizer Tokenizer::from_vocabulary(const Vocabulary& vocabulary, const std::st
       fail("{}: tokenizer.ggml.token_type[{}] is {}; expected 1 to 6.", origin, id, type);
     }
     if (type == byte) {
-      fail("{}: token {} is a byte token of a SentencePiece tokenizer; only byte-level BPE can be used.",
-           origin, id);
+      fail("{}: token {} is a byte token of a SentencePiece tokenizer; only byte-level BPE can be used.", origin, id);
     }
     if (token.empty()) {
       if (type == unused) continue;
@@ -559,8 +546,7 @@ Tokenizer Tokenizer::from_vocabulary(const Vocabulary& vocabulary, const std::st
     tables->tokens[id] = token;
     tables->in_model[id] = 1;
     if (type == control || type == unknown || type == user_defined) {
-      tables->added.push_back(
-          {.id = static_cast<int32_t>(id), .content = token, .special = type != user_defined});
+      tables->added.push_back({.id = static_cast<int32_t>(id), .content = token, .special = type != user_defined});
     }
   }
   tables->merge_list.reserve(vocabulary.merges.size());

@@ -181,7 +181,8 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   const auto network = learner.network();
   if (measure_kl) {
     const at::NoGradGuard no_grad;
-    for (Pass& pass : passes) pass.reference_logprobs = pass_logprobs(learner.base->network(), pass, options.temperature);
+    for (Pass& pass : passes)
+      pass.reference_logprobs = pass_logprobs(learner.base->network(), pass, options.temperature);
   }
   const int64_t answers = options.num_generations * static_cast<int64_t>(groups.size());
   const bool any_gradient = penalised || metrics.frac_reward_zero_std < 1;
@@ -207,7 +208,8 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
     }
     if (extra) metrics.loss += extra(network);
     metrics.learning_rate = learning_rate_at(options.optimizer, learner.step, options.max_steps);
-    metrics.grad_norm = optimizer_step(options.optimizer, metrics.learning_rate, learner.adapter.parameters(), learner.optimizer);
+    metrics.grad_norm =
+        optimizer_step(options.optimizer, metrics.learning_rate, learner.adapter.parameters(), learner.optimizer);
   }
   ++learner.step;
   metrics.step = learner.step;

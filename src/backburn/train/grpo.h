@@ -25,7 +25,7 @@ struct GrpoOptions {
   int64_t top_k = 0;
   double top_p = 1.0;
   double min_p = 0.0;
-  int64_t num_iterations = 1;          ///< updates on the same answers
+  int64_t num_iterations = 1;  ///< updates on the same answers
   std::string scale_rewards = "group";
   PolicyLossOptions loss;
   OptimizerOptions optimizer;
@@ -37,25 +37,26 @@ struct GrpoOptions {
 
 /// One prompt's answers and what became of them.
 struct Group {
-  size_t prompt = 0;                               ///< which of the prompts
-  std::vector<generate::Completion> completions;   ///< num_generations
-  std::vector<std::string> texts;                  ///< decoded, special tokens left out
+  size_t prompt = 0;                              ///< which of the prompts
+  std::vector<generate::Completion> completions;  ///< num_generations
+  std::vector<std::string> texts;                 ///< decoded, special tokens left out
   std::vector<double> rewards;
   std::vector<double> advantages;
-  bool has_differential() const;                   ///< whether any two rewards differ
+  bool has_differential() const;  ///< whether any two rewards differ
 };
 
 struct StepMetrics {
   int64_t step = 0;  ///< from 1
-  double reward = 0, reward_std = 0;  ///< mean over answers; mean over groups of their standard deviation, as TRL has it
-  double frac_reward_zero_std = 0;    ///< share of groups without differential
-  double entropy = 0;                 ///< nats, mean over tokens
-  std::optional<double> kl;           ///< nats a token to the model before training (k3 estimate)
-  double clip_ratio = 0;              ///< share of ratios that the clip stopped
-  double completion_length = 0;       ///< tokens, mean
-  double clipped_length_ratio = 0;    ///< share of answers that hit max_completion_length
+  double reward = 0,
+         reward_std = 0;            ///< mean over answers; mean over groups of their standard deviation, as TRL has it
+  double frac_reward_zero_std = 0;  ///< share of groups without differential
+  double entropy = 0;               ///< nats, mean over tokens
+  std::optional<double> kl;         ///< nats a token to the model before training (k3 estimate)
+  double clip_ratio = 0;            ///< share of ratios that the clip stopped
+  double completion_length = 0;     ///< tokens, mean
+  double clipped_length_ratio = 0;  ///< share of answers that hit max_completion_length
   double grad_norm = 0, learning_rate = 0, loss = 0;
-  int64_t tokens = 0;                 ///< sampled
+  int64_t tokens = 0;  ///< sampled
   double seconds_generate = 0, seconds_score = 0, seconds_update = 0;
   Json to_json() const;
 };
@@ -74,8 +75,9 @@ struct StepResult {
 /// The prompts of step `step`: everyone in turn, in an order that `seed` shuffles anew for each round.
 std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, int64_t step, uint64_t seed);
 
-/// One step: sample, score, advantages, loss, update. `prompts` are all prompts as token ids; groups in which all rewards
-/// are equal cost no forward and backward pass, and the optimizer steps all the same, as its momentum would in TRL.
+/// One step: sample, score, advantages, loss, update. `prompts` are all prompts as token ids; groups in which all
+/// rewards are equal cost no forward and backward pass, and the optimizer steps all the same, as its momentum would in
+/// TRL.
 StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
                      uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra = {});
 

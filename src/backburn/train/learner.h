@@ -11,8 +11,8 @@ namespace backburn::train {
 
 /// The part of the recipe that says what is trained: a LoRA adapter over all linear layers (PEFT's names).
 struct LoraOptions {
-  int64_t r = 16;           ///< rank
-  double lora_alpha = 32;   ///< the update is scaled by lora_alpha / r
+  int64_t r = 16;          ///< rank
+  double lora_alpha = 32;  ///< the update is scaled by lora_alpha / r
 };
 
 /// A frozen model and the adapter that is being trained on it. `base` must outlive it.
@@ -34,15 +34,15 @@ double update(Learner& learner, const OptimizerOptions& options, int64_t max_ste
 /// Writes adapter, optimizer memory and step into one safetensors file, whole or not at all.
 void save_checkpoint(const Learner& learner, const std::filesystem::path& path);
 
-/// Goes on where save_checkpoint left off, with the same bits. False when there is no such file. Errors: a damaged file,
-/// or one of another model or rank.
+/// Goes on where save_checkpoint left off, with the same bits. False when there is no such file. Errors: a damaged
+/// file, or one of another model or rank.
 bool load_checkpoint(Learner& learner, const std::filesystem::path& path);
 
 /// The steps between two checkpoints: a killed run repeats at most this many.
 inline constexpr int64_t checkpoint_steps = 10;
 
-/// Goes on from the checkpoint (an empty path: none), calls `one_step` until `max_steps` are done, and saves now and then
-/// and in the end. `one_step` counts its own step in `learner.step`.
+/// Goes on from the checkpoint (an empty path: none), calls `one_step` until `max_steps` are done, and saves now and
+/// then and in the end. `one_step` counts its own step in `learner.step`.
 void run_steps(Learner& learner, int64_t max_steps, const std::filesystem::path& checkpoint,
                const std::function<void()>& one_step);
 

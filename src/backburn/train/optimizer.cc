@@ -35,8 +35,8 @@ double learning_rate_at(const OptimizerOptions& options, int64_t step, int64_t m
   fail_usage("lr_scheduler_type \"{}\" is unknown (constant, linear or cosine)", options.lr_scheduler_type);
 }
 
-double optimizer_step(const OptimizerOptions& options, double learning_rate,
-                      const std::vector<at::Tensor>& parameters, OptimizerState& state) {
+double optimizer_step(const OptimizerOptions& options, double learning_rate, const std::vector<at::Tensor>& parameters,
+                      OptimizerState& state) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
   double square = 0;

@@ -32,7 +32,7 @@ double learning_rate_at(const OptimizerOptions& options, int64_t step, int64_t m
 
 /// Clips the gradients, applies one AdamW update (Loshchilov 2017) at `learning_rate`, and clears the gradients.
 /// Returns the gradients' norm before clipping. Errors: a gradient that is not a number.
-double optimizer_step(const OptimizerOptions& options, double learning_rate,
-                      const std::vector<at::Tensor>& parameters, OptimizerState& state);
+double optimizer_step(const OptimizerOptions& options, double learning_rate, const std::vector<at::Tensor>& parameters,
+                      OptimizerState& state);
 
 }  // namespace backburn::train

@@ -20,7 +20,8 @@ void bind(Options& options, const std::string& prefix, OptimizerOptions& optimiz
   options.add(at + "adam_beta2", optimizer.adam_beta2, "AdamW's memory of its square", share);
   options.add(at + "adam_epsilon", optimizer.adam_epsilon, "AdamW's guard against division by zero", at_least_0);
   options.add(at + "weight_decay", optimizer.weight_decay, "AdamW's decay", at_least_0);
-  options.add(at + "max_grad_norm", optimizer.max_grad_norm, "gradients are scaled down to this norm; 0: never", at_least_0);
+  options.add(at + "max_grad_norm", optimizer.max_grad_norm, "gradients are scaled down to this norm; 0: never",
+              at_least_0);
 }
 
 void bind(Options& options, const std::string& prefix, GrpoOptions& grpo) {
@@ -43,7 +44,8 @@ void bind(Options& options, const std::string& prefix, GrpoOptions& grpo) {
   options.add(at + "epsilon", grpo.loss.epsilon, "clip range below 1", share);
   options.add(at + "epsilon_high", grpo.loss.epsilon_high, "clip range above 1", at_least_0);
   options.add(at + "delta", grpo.loss.delta, "upper bound of the ratio (two-sided clipping); 0: none", at_least_0);
-  options.add(at + "kl_steps", grpo.kl_steps, "with beta 0: steps between two measurements of the KL; 0: never", at_least_0);
+  options.add(at + "kl_steps", grpo.kl_steps, "with beta 0: steps between two measurements of the KL; 0: never",
+              at_least_0);
   bind(options, prefix, grpo.optimizer);
   bind(options, prefix, grpo.lora);
 }

@@ -40,8 +40,8 @@ std::vector<double> group_advantages(std::span<const double> rewards, int64_t nu
     const auto group = rewards.subspan(begin, num_generations);
     const bool equal = std::all_of(group.begin(), group.end(), [&](double reward) { return reward == group.front(); });
     // Exactly 0 for equal rewards, which a rounded mean would not give.
-    const double mean = equal ? group.front()
-                              : std::accumulate(group.begin(), group.end(), 0.0) / static_cast<double>(num_generations);
+    const double mean =
+        equal ? group.front() : std::accumulate(group.begin(), group.end(), 0.0) / static_cast<double>(num_generations);
     const double scale = scale_rewards == "group" ? standard_deviation(group) : batch_scale;
     for (double reward : group) {
       advantages.push_back(scale_rewards == "none" ? reward - mean : (reward - mean) / (scale + 1e-4));

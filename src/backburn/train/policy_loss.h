@@ -18,10 +18,10 @@ struct PolicyLossOptions {
   /// (clipped weight on ln π; arXiv 2506.13585), sapo (a soft gate instead of the clip; arXiv 2511.20347).
   std::string loss_type = "grpo";
   std::string importance_sampling_level = "token";  ///< token, or sequence (GSPO; Zheng 2025, arXiv 2507.18071)
-  double epsilon = 0.2;        ///< clip range below 1
-  double epsilon_high = 0.2;   ///< clip range above 1 (cispo: the cap of the ratio itself)
-  double delta = 0.0;          ///< upper bound of the ratio for two-sided clipping; 0: none
-  double beta = 0.0;           ///< weight of the KL to the reference model (estimator k3)
+  double epsilon = 0.2;                             ///< clip range below 1
+  double epsilon_high = 0.2;                        ///< clip range above 1 (cispo: the cap of the ratio itself)
+  double delta = 0.0;                               ///< upper bound of the ratio for two-sided clipping; 0: none
+  double beta = 0.0;                                ///< weight of the KL to the reference model (estimator k3)
   double sapo_temperature_pos = 1.0;
   double sapo_temperature_neg = 1.05;
   int64_t max_completion_length = 48;  ///< dr_grpo's denominator
@@ -29,11 +29,11 @@ struct PolicyLossOptions {
 
 /// Answers whose tokens lie end to end; all tensors [tokens] f32.
 struct PolicyBatch {
-  at::Tensor logprobs;            ///< ln π of the policy that is trained, differentiable
-  at::Tensor old_logprobs;        ///< of the policy that sampled; undefined: the same policy (first update)
-  at::Tensor reference_logprobs;  ///< of the reference model; undefined: only with beta 0
-  std::vector<int64_t> lengths;   ///< tokens per answer
-  std::vector<double> advantages; ///< one per answer
+  at::Tensor logprobs;             ///< ln π of the policy that is trained, differentiable
+  at::Tensor old_logprobs;         ///< of the policy that sampled; undefined: the same policy (first update)
+  at::Tensor reference_logprobs;   ///< of the reference model; undefined: only with beta 0
+  std::vector<int64_t> lengths;    ///< tokens per answer
+  std::vector<double> advantages;  ///< one per answer
 };
 
 /// What the loss is divided by: counts over the whole step, of which a PolicyBatch may be a part.
@@ -43,11 +43,11 @@ struct LossNormalizer {
 };
 
 struct PolicyLoss {
-  at::Tensor loss;          ///< scalar; the step's loss is the sum over its parts
-  double kl_sum = 0;        ///< Σ over tokens of the k3 estimate; 0 without a reference
-  int64_t counted = 0;      ///< ratios: one a token, or, at sequence level, one an answer
-  int64_t clipped_low = 0;  ///< of them, clipped below with a negative advantage
-  int64_t clipped_high = 0; ///< … above with a positive advantage; sapo clips none
+  at::Tensor loss;           ///< scalar; the step's loss is the sum over its parts
+  double kl_sum = 0;         ///< Σ over tokens of the k3 estimate; 0 without a reference
+  int64_t counted = 0;       ///< ratios: one a token, or, at sequence level, one an answer
+  int64_t clipped_low = 0;   ///< of them, clipped below with a negative advantage
+  int64_t clipped_high = 0;  ///< … above with a positive advantage; sapo clips none
 };
 
 /// Errors: an unknown loss_type or importance_sampling_level (usage).

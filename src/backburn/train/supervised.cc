@@ -17,8 +17,8 @@ namespace {
 constexpr int64_t tokens_per_pass = 2048;
 
 // Examples whose prompts begin alike go through that beginning once: chat templates open with the same system message.
-constexpr size_t least_shared = 8;     // tokens; below that a tree of its own
-constexpr size_t most_branches = 16;   // trees are what threads share out
+constexpr size_t least_shared = 8;    // tokens; below that a tree of its own
+constexpr size_t most_branches = 16;  // trees are what threads share out
 
 // Examples that go through the model together.
 struct Pass {
@@ -29,8 +29,8 @@ struct Pass {
 
 size_t common_beginning(const std::vector<int32_t>& left, const std::vector<int32_t>& right, size_t most) {
   most = std::min({most, left.size(), right.size()});
-  return static_cast<size_t>(std::mismatch(left.begin(), left.begin() + static_cast<int64_t>(most), right.begin()).first -
-                             left.begin());
+  return static_cast<size_t>(
+      std::mismatch(left.begin(), left.begin() + static_cast<int64_t>(most), right.begin()).first - left.begin());
 }
 
 // The examples order[begin, end), under the first `shared` tokens of their prompts.

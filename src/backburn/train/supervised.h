@@ -14,21 +14,22 @@ struct Example {
   std::vector<int32_t> answer;  ///< the stop token included
 };
 
-/// Adds the gradient of `weight` · L to the adapter's, L = −(1/answer tokens) Σ ln π_T(answer | prompt), the mean over all
-/// answer tokens of the batch (what TRL's SFTTrainer does with completion_only_loss), at temperature T. Returns L.
+/// Adds the gradient of `weight` · L to the adapter's, L = −(1/answer tokens) Σ ln π_T(answer | prompt), the mean over
+/// all answer tokens of the batch (what TRL's SFTTrainer does with completion_only_loss), at temperature T. Returns L.
 double add_supervised_gradient(const model::Network& network, std::span<const Example> examples, double temperature,
                                double weight);
 
-/// Examples, and what a teacher makes of them: its hidden states at the places that predict their answers, computed once.
+/// Examples, and what a teacher makes of them: its hidden states at the places that predict their answers, computed
+/// once.
 struct Taught {
   std::vector<Example> examples;
   std::vector<at::Tensor> states;  ///< per example [answer tokens, hidden]
 };
 Taught taught(const model::Network& teacher, std::vector<Example> examples);
 
-/// Adds the gradient of `weight` · D, D = the mean over the answer tokens of the examples `picked` of KL(teacher ‖ network)
-/// over the whole vocabulary: the network is held to what the teacher would say at each place. The network's head is the
-/// teacher's. Returns D in nats.
+/// Adds the gradient of `weight` · D, D = the mean over the answer tokens of the examples `picked` of KL(teacher ‖
+/// network) over the whole vocabulary: the network is held to what the teacher would say at each place. The network's
+/// head is the teacher's. Returns D in nats.
 double add_anchor_gradient(const model::Network& network, const Taught& taught, std::span<const size_t> picked,
                            double weight);
 
