@@ -29,18 +29,12 @@ std::vector<bf16> eighths(int64_t count, uint32_t seed, int largest) {
   return values;
 }
 
-// To the nearest bf16, ties to even.
-double narrowed(double value) {
-  const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value));
-  return std::bit_cast<float>((bits + 0x7FFFU + (bits >> 16 & 1U)) & 0xFFFF0000U);
-}
-
 std::vector<double> logits_of(const bf16* hidden, const std::vector<bf16>& head, int64_t k, double temperature) {
   std::vector<double> logits(head.size() / k);
   for (size_t v = 0; v < logits.size(); ++v) {
-    float sum = 0;
-    for (int64_t i = 0; i < k; ++i) sum += static_cast<float>(widen(hidden[i]) * widen(head[v * k + i]));
-    logits[v] = narrowed(sum) / temperature;
+    double sum = 0;
+    for (int64_t i = 0; i < k; ++i) sum += widen(hidden[i]) * widen(head[v * k + i]);
+    logits[v] = sum / temperature;
   }
   return logits;
 }

@@ -92,24 +92,24 @@ TEST_F(Chunked, GradientsInBf16AreNear) {
 struct PackedHead : testing::Test {
   PackedHead() {
     at::manual_seed(7);
-    plain = head_only((at::randn({1000, 64}) / 4).to(at::kBFloat16));
-    packed = plain;
+    packed = head_only((at::randn({1000, 64}) / 4).to(at::kBFloat16));
+    plain = head_only(packed.head.to(at::kFloat));
     model::ModelConfig config;
     config.vocab_size = 1000;
     config.hidden_size = 64;
     config.intermediate_size = config.head_dim = 32;
-    packed.packed = model::PackedWeights::make(config, plain);
+    packed.packed = model::PackedWeights::make(config, packed);
   }
   void SetUp() override {
     if (!kernels::available()) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
     ASSERT_TRUE(packed.packed != nullptr);
   }
-  // `compute`'s values for these hidden states, and their gradient, with either head.
+  // `compute`'s values for these hidden states, and their gradient, with the kernels and in f32.
   template <typename Compute>
   void compare(const Tensor& states, double tolerance, const Compute& compute) {
     Tensor values[2], gradients[2];
     for (const bool with_kernels : {false, true}) {
-      const auto ours = states.clone().requires_grad_(true);
+      const auto ours = states.to(with_kernels ? at::kBFloat16 : at::kFloat).clone().requires_grad_(true);
       values[with_kernels] = compute(model::Network{nullptr, with_kernels ? &packed : &plain, nullptr}, ours);
       (values[with_kernels] * weights.narrow(0, 0, states.size(0))).sum().backward();
       gradients[with_kernels] = ours.grad().to(at::kDouble);
@@ -125,27 +125,26 @@ struct PackedHead : testing::Test {
   const Tensor weights = at::randn({333});
 };
 
-// A logit's last bit in bf16 may differ, by the order of the sum before it was rounded.
 TEST_F(PackedHead, LogprobsAgreeWithThoseOfThePlainHead) {
   for (const double temperature : {1.0, 0.7, 2.0}) {
-    compare(hidden, 1e-3, [&](const model::Network& network, const Tensor& states) {
+    compare(hidden, 1e-5, [&](const model::Network& network, const Tensor& states) {
       return token_logprobs(network, states, targets, temperature).logprobs;
     });
   }
   const at::NoGradGuard no_grad;
-  const auto expected = token_logprobs({nullptr, &plain, nullptr}, hidden, targets, 1.5).entropies;
+  const auto expected = token_logprobs({nullptr, &plain, nullptr}, hidden.to(at::kFloat), targets, 1.5).entropies;
   const auto found = token_logprobs({nullptr, &packed, nullptr}, hidden, targets, 1.5).entropies;
   EXPECT_LT(relative_gap(found, expected), 1e-4);
 }
 
 TEST_F(PackedHead, DivergenceAgreesWithThatOfThePlainHead) {
-  compare(hidden, 1e-3, [&](const model::Network& network, const Tensor& states) {
-    return token_divergence(network, states, teacher);
+  compare(hidden, 1e-5, [&](const model::Network& network, const Tensor& states) {
+    return token_divergence(network, states, teacher.to(states.scalar_type()));
   });
 }
 
 TEST_F(PackedHead, StridedRowsAreTakenAsTheyAre) {
-  compare(hidden.narrow(0, 0, 1), 1e-3, [&](const model::Network& network, const Tensor& states) {
+  compare(hidden.narrow(0, 0, 1), 1e-5, [&](const model::Network& network, const Tensor& states) {
     const auto wide = at::cat({states, states}, 1).narrow(1, 64, 64);
     return token_logprobs(network, wide, targets.narrow(0, 0, 1), 1.0).logprobs;
   });

@@ -88,14 +88,14 @@ double sum_of(__m512 values) {
 }
 
 // The result of a tile as logits; only the last panel has columns that aren't there.
-struct Rounding {
+struct ToLogits {
   int64_t vocabulary;
   float factor;  // 1 / temperature
 
   void operator()(int64_t column, __m512& left, __m512& right) const {
     const __m512 by = _mm512_set1_ps(factor);
-    left = _mm512_mul_ps(rounded(left), by);
-    right = _mm512_mul_ps(rounded(right), by);
+    left = _mm512_mul_ps(left, by);
+    right = _mm512_mul_ps(right, by);
     if (column + panel_width > vocabulary) {
       const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
       left = _mm512_mask_blend_ps(columns_below(vocabulary, column), none, left);
@@ -178,7 +178,7 @@ void team_token_logprobs(int64_t rows, const bf16* hidden, int64_t stride, const
                          const int64_t* targets, float temperature, float* logprobs, float* entropies,
                          float* normalizers) {
   const Terms terms{{hidden, stride, &head}, {}};
-  const Rounding to_logits{head.n(), 1.0F / temperature};
+  const ToLogits to_logits{head.n(), 1.0F / temperature};
   for_row_blocks(rows, forward_rows, [=](int64_t begin, int64_t end) {
     Running running[forward_rows];
     for (int64_t row = begin; row < end; ++row) running[row - begin].clear();
@@ -208,7 +208,7 @@ void team_token_logprobs_gradient(int64_t rows, const bf16* hidden, int64_t stri
                                   const PackedMatrix& head_transposed, const int64_t* targets, float temperature,
                                   const float* normalizers, const float* gradients, bf16* hidden_gradient) {
   const Terms terms{{hidden, stride, &head}, {}};
-  const Rounding to_logits{head.n(), 1.0F / temperature};
+  const ToLogits to_logits{head.n(), 1.0F / temperature};
   const Buffer<bf16> slopes(gradient_rows * slope_stride);
   const Buffer<float> sums(gradient_rows * head_transposed.padded_n());
   for_row_blocks(rows, gradient_rows, [&](int64_t begin, int64_t end) {
@@ -236,7 +236,7 @@ void team_divergence(int64_t rows, const bf16* student, const bf16* teacher, int
                      float* divergences, float* student_normalizers, float* teacher_normalizers) {
   const Terms given{{student, stride, &head}, {}};
   const Terms wanted{{teacher, stride, &head}, {}};
-  const Rounding to_logits{head.n(), 1.0F};
+  const ToLogits to_logits{head.n(), 1.0F};
   for_row_blocks(rows, gradient_rows, [=](int64_t begin, int64_t end) {
     Running students[gradient_rows], teachers[gradient_rows];
     __m512 logits[gradient_rows][2];  // the student's, of one panel
@@ -282,7 +282,7 @@ void team_divergence_gradient(int64_t rows, const bf16* student, const bf16* tea
                               const float* gradients, bf16* student_gradient) {
   const Terms given{{student, stride, &head}, {}};
   const Terms wanted{{teacher, stride, &head}, {}};
-  const Rounding to_logits{head.n(), 1.0F};
+  const ToLogits to_logits{head.n(), 1.0F};
   const Buffer<bf16> slopes(gradient_rows * slope_stride);
   const Buffer<float> sums(gradient_rows * head_transposed.padded_n());
   for_row_blocks(rows, gradient_rows, [&](int64_t begin, int64_t end) {

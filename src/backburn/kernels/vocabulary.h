@@ -6,10 +6,10 @@
 
 /// Operations over a whole vocabulary that never hold [rows, vocab] logits.
 ///
-/// Logits are bf16(hidden · headᵀ) / temperature, rounded as a layer by layer model rounds them. hidden states are
-/// [rows, head.k()] with rows `stride` elements apart (even), and so are their gradients; head is [vocab, hidden],
-/// head_transposed [hidden, vocab] with an even vocab. What is per row is [rows] f32; ln and entropies are in nats.
-/// Each thread takes rows of its own: with fewer rows than threads, some have nothing to do.
+/// Logits are hidden · headᵀ / temperature in f32: bf16 would leave steps of 1/8 between the likeliest tokens. hidden
+/// states are [rows, head.k()] with rows `stride` elements apart (even), and so are their gradients; head is [vocab,
+/// hidden], head_transposed [hidden, vocab] with an even vocab. What is per row is [rows] f32; ln and entropies are in
+/// nats. Each thread takes rows of its own: with fewer rows than threads, some have nothing to do.
 namespace backburn::kernels {
 
 /// ln π(target), the entropy of π, and ln Z, the normalizer: π = exp(logit − ln Z). targets [rows], in [0, vocab).

@@ -383,11 +383,11 @@ Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::ve
 Tensor logits(const Network& network, const Tensor& hidden) {
   const auto& head = network.weights->packed->head();
   const Tensor rows = hidden.contiguous();
-  const Tensor out = buffer(rows.size(0), head.n());
+  const Tensor out = at::empty({rows.size(0), head.n()}, at::kFloat);
   kernels::parallel([&] {
-    kernels::team_multiply(rows.size(0), {{bits(rows), head.k(), &head}, {}}, nullptr, bits(out), head.n());
+    kernels::team_multiply(rows.size(0), {{bits(rows), head.k(), &head}, {}}, out.data_ptr<float>(), head.n());
   });
-  return out.to(at::kFloat);
+  return out;
 }
 
 Tensor decode_step(const Network& network, std::span<const int32_t> ids, KeyValueCache& cache) {

@@ -6,7 +6,7 @@
 
 /// The decoder on packed weights (packed.h): what transformer.h's functions of the same names do where the weights have
 /// them, several times as fast as LibTorch's operations one by one. Rounding is bf16's at the same places but for the
-/// rotary angles and attention's weights, which stay f32.
+/// rotary angles, attention's weights and the logits, which stay f32.
 namespace backburn::model::packed {
 
 at::Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values);
