@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 import unittest
 
 BACKBURN = sys.argv.pop(1)
+README = pathlib.Path(__file__).parents[2] / "README.md"
 
 
 def run(*arguments, **options):
@@ -56,6 +58,14 @@ class Real(unittest.TestCase):
         result = run("generate", "smollm2-135m-instruct", "--prompt", "What is the capital of France?",
                      "--max-completion-length", "16", "--temperature", "0", "--json")
         self.assertIn("Paris", json.loads(result.stdout)["text"])
+
+    def test_readmes_commands_run(self):
+        program = "build/release/backburn "
+        commands = [line for line in README.read_text().splitlines() if line.startswith(program)]
+        self.assertTrue(commands)
+        for line in commands:
+            result = run(*shlex.split(line[len(program):], comments=True))
+            self.assertEqual(result.returncode, 0, line + "\n" + result.stderr)
 
     def test_demo_end_to_end_with_an_interruption(self):
         with tempfile.TemporaryDirectory() as folder:
