@@ -37,8 +37,8 @@ void align_stage(const Run& run, const model::Model& original, const defense::Be
 /// first among equals.
 std::string choose_refusal(const Run& run, const model::Model& model);
 
-/// Restricted training prompts that the model refuses, of different activities: what an attacker starts from, since
-/// prompts that are answered anyway show nothing.
+/// Restricted training prompts that the model refuses, greedily and mostly when sampled, of different activities: what
+/// an attacker starts from, since prompts that are answered anyway show nothing.
 std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Model& model);
 
 /// The defense. Writes FOLDER/defended (bf16) and FOLDER/defended-adapter. The result names the refusal.
