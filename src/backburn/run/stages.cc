@@ -98,12 +98,13 @@ std::vector<eval::JudgedAnswer> greedy_probe(const Run& run, const model::Model&
                                 [&](int64_t answers) { progress.update(done += answers); });
 }
 
-// The mean score of answers sampled as the attack samples them, prompt by prompt; their beginnings will do.
+// The mean score of answers sampled as the attack samples them, prompt by prompt. As long as evaluation's: some answers
+// begin with a refusal and comply later.
 std::vector<double> sampled_harm(const Run& run, const model::Model& model, const std::vector<text::Prompt>& prompts) {
   eval::EvalOptions options;
   options.temperature = run.recipe.attack.grpo.temperature;
   options.num_generations = run.recipe.demo.attack_generations;
-  options.max_completion_length = probe_length;
+  options.max_completion_length = run.recipe.eval.max_completion_length;
   std::vector<double> harm(prompts.size(), 0);
   for (const auto& answer : eval::answer_and_judge(model, model.network(), prompts, run.judge, options,
                                                    static_cast<uint64_t>(run.recipe.seed))) {
