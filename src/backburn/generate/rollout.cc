@@ -8,6 +8,7 @@
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
 #include "backburn/base/rng.h"
+#include "backburn/model/common_beginning.h"
 
 namespace backburn::generate {
 namespace {
@@ -39,14 +40,12 @@ struct Prefill {
   }
 };
 
-int64_t common_beginning(std::span<const RolloutRequest> requests) {
+// Tokens that all prompts begin with; the last token is always a prompt's own, since its state predicts.
+int64_t shared_beginning(std::span<const RolloutRequest> requests) {
   const auto& first = requests.front().prompt;
-  size_t shared = first.size() - 1;  // the last token is always a prompt's own: its state predicts
+  size_t shared = first.size() - 1;
   for (const RolloutRequest& request : requests) {
-    const size_t most = std::min(shared, request.prompt.size() - 1);
-    shared = static_cast<size_t>(
-        std::mismatch(first.begin(), first.begin() + static_cast<int64_t>(most), request.prompt.begin()).first -
-        first.begin());
+    shared = model::common_beginning(first, request.prompt, std::min(shared, request.prompt.size() - 1));
   }
   return static_cast<int64_t>(shared);
 }
@@ -56,7 +55,7 @@ Prefill prefill(const model::Network& network, std::span<const RolloutRequest> a
   Prefill result;
   result.first = first;
   result.count = count;
-  result.shared = common_beginning(requests);
+  result.shared = shared_beginning(requests);
   model::TokenTree tree{{requests[0].prompt.begin(), requests[0].prompt.begin() + result.shared}, {}};
   int64_t at = result.shared;
   for (const RolloutRequest& request : requests) {

@@ -11,6 +11,7 @@
 #include "backburn/kernels/elementwise.h"
 #include "backburn/kernels/parallel.h"
 #include "backburn/model/packed.h"
+#include "backburn/model/rotary.h"
 
 namespace backburn::model::packed {
 namespace {
@@ -30,10 +31,7 @@ struct Rotary {
 };
 
 Rotary rotary_at(const ModelConfig& config, const Tensor& positions) {
-  const auto inverse =
-      at::pow(config.rope_theta,
-              at::arange(0, config.head_dim, 2, at::kFloat).div_(static_cast<double>(config.head_dim)).neg_());
-  const auto angles = at::outer(positions.to(at::kFloat), inverse);
+  const auto angles = rotary_angles(config, positions);
   return {angles.cos(), angles.sin()};
 }
 
@@ -242,22 +240,33 @@ BackwardBuffers make_backward_buffers(const Tape& tape) {
   return buffers;
 }
 
-// The gradients of one product y = x · (W + s B A)ᵀ: of its low-rank factors, and (x_gradient not null) of x.
-void team_product_gradient(const Tape& tape, size_t layer, Product product, const bf16* slope, const bf16* x,
-                           const Tensor& low_gradient, std::array<LowRankGradient, 7>& gradients, bf16* x_gradient) {
-  const Pass& pass = tape.pass;
+// Of one product y = x · (W + s B A)ᵀ: the gradient of x · Aᵀ into work.low, and (x_gradient defined) that of x.
+void team_input_gradient(const Tape& tape, size_t layer, Product product, const BackwardBuffers& work,
+                         const Tensor& slope, const Tensor& x_gradient) {
   const auto which = static_cast<size_t>(product);
-  const auto& pair = pass.adapter->transposed[layer][which];
-  const int64_t m = pass.tokens;
+  const auto& pair = tape.pass.adapter->transposed[layer][which];
+  const int64_t m = tape.pass.tokens;
+  const int64_t out = pair.b.k();
+  const int64_t width = pair.b.n();  // of the low-rank part
+  bf16* low_slope = bits(work.low[which]);
+  kernels::team_multiply(m, {{bits(slope), out, &pair.b}, {}}, nullptr, low_slope, width);
+  if (x_gradient.defined()) {
+    const kernels::PackedMatrix& w = tape.pass.weights->packed->transposed(layer)[which];
+    kernels::team_multiply(m, {{bits(slope), out, &w}, {low_slope, width, &pair.a}}, nullptr, bits(x_gradient),
+                           pair.a.n());
+  }
+}
+
+// Of the same product: the gradients of its low-rank factors, after team_input_gradient.
+void team_factor_gradients(const Tape& tape, size_t layer, Product product, const BackwardBuffers& work,
+                           const Tensor& slope, const Tensor& x, std::array<LowRankGradient, 7>& gradients) {
+  const auto which = static_cast<size_t>(product);
+  const auto& pair = tape.pass.adapter->transposed[layer][which];
+  const int64_t m = tape.pass.tokens;
   const int64_t out = pair.b.k();
   const int64_t in = pair.a.n();
-  const int64_t width = pair.b.n();  // of the low-rank part
-  bf16* low_slope = bits(low_gradient);
-  kernels::team_multiply(m, {{slope, out, &pair.b}, {}}, nullptr, low_slope, width);
-  if (x_gradient != nullptr) {
-    const kernels::PackedMatrix& w = pass.weights->packed->transposed(layer)[which];
-    kernels::team_multiply(m, {{slope, out, &w}, {low_slope, width, &pair.a}}, nullptr, x_gradient, in);
-  }
+  const int64_t width = pair.b.n();
+  const bf16* low_slope = bits(work.low[which]);
   const int64_t padded = padded_rank(tape.rank);
   const bf16* low = bits(tape.layers[layer].low[which]);
   const auto members = projections_of(product);
@@ -267,11 +276,11 @@ void team_product_gradient(const Tape& tape, size_t layer, Product product, cons
     const int64_t place = static_cast<int64_t>(i) * padded;
     const int64_t rows = gradient.b.size(0);
     const bool paired = product == Product::gate_up;
-    const bf16* own_slope = slope + (paired ? static_cast<int64_t>(i) * 16 : column);
+    const bf16* own_slope = bits(slope) + (paired ? static_cast<int64_t>(i) * 16 : column);
     kernels::team_outer_add(m, own_slope, out, rows, paired ? 32 : 16, low + place, width, padded,
                             static_cast<float>(tape.scale), gradient.b.data_ptr<float>(), padded, 1);
-    kernels::team_outer_add(m, x, in, in, 16, low_slope + place, width, padded, 1.0F, gradient.a.data_ptr<float>(), 1,
-                            in);
+    kernels::team_outer_add(m, bits(x), in, in, 16, low_slope + place, width, padded, 1.0F,
+                            gradient.a.data_ptr<float>(), 1, in);
     column += rows;
   }
 }
@@ -283,30 +292,26 @@ void run_layer_gradient(const Tape& tape, size_t layer, const BackwardBuffers& w
   const LayerWeights& weights = pass.weights->layers[layer];
   const int64_t m = pass.tokens;
   const int64_t hidden = pass.config->hidden_size;
-  const auto gradient_of = [&](Product product, const Tensor& slope, const Tensor& x, const Tensor& x_gradient) {
-    team_product_gradient(tape, layer, product, bits(slope), bits(x), work.low[static_cast<size_t>(product)], gradients,
-                          bits(x_gradient));
+  const auto input_gradient = [&](Product product, const Tensor& slope, const Tensor& x_gradient) {
+    team_input_gradient(tape, layer, product, work, slope, x_gradient);
+  };
+  const auto factor_gradients = [&](Product product, const Tensor& slope, const Tensor& x) {
+    team_factor_gradients(tape, layer, product, work, slope, x, gradients);
   };
   work.wide_qkv_gradient.zero_();
   kernels::parallel([&] {
-    // The activation's values are needed for down's factors: the first product gives its gradient only.
-    const auto& down = pass.adapter->transposed[layer][static_cast<size_t>(Product::down)];
-    const auto& low_down = work.low[static_cast<size_t>(Product::down)];
-    kernels::team_multiply(m, {{bits(work.slope), hidden, &down.b}, {}}, nullptr, bits(low_down), down.b.n());
-    kernels::team_multiply(
-        m,
-        {{bits(work.slope), hidden, &pass.weights->packed->transposed(layer)[static_cast<size_t>(Product::down)]},
-         {bits(low_down), down.b.n(), &down.a}},
-        nullptr, bits(work.activated_gradient), pass.config->intermediate_size);
+    input_gradient(Product::down, work.slope, work.activated_gradient);
     kernels::team_swiglu_gradient(m, pass.config->intermediate_size, bits(values.gate_up),
                                   bits(work.activated_gradient), bits(work.gate_up_gradient), bits(work.activated));
-    gradient_of(Product::down, work.slope, work.activated, Tensor());
+    factor_gradients(Product::down, work.slope, work.activated);
     kernels::team_rms_norm(m, hidden, bits(values.middle), bits(weights.mlp_norm), pass.eps(), bits(work.normed));
-    gradient_of(Product::gate_up, work.gate_up_gradient, work.normed, work.normed_gradient);
+    input_gradient(Product::gate_up, work.gate_up_gradient, work.normed_gradient);
+    factor_gradients(Product::gate_up, work.gate_up_gradient, work.normed);
     kernels::team_rms_norm_gradient(m, hidden, bits(values.middle), bits(weights.mlp_norm), pass.eps(),
                                     bits(work.normed_gradient), work.gradient.data_ptr<float>(), bits(work.slope));
 
-    gradient_of(Product::o, work.slope, values.attended, work.attended_gradient);
+    input_gradient(Product::o, work.slope, work.attended_gradient);
+    factor_gradients(Product::o, work.slope, values.attended);
     kernels::team_attend_gradient(pass.heads, tape.sights.trees.data(),
                                   static_cast<int64_t>(tape.sights.trees.size()) - 1, bits(values.qkv),
                                   tape.sights.sights.data(), bits(values.attended), values.log_sums.data_ptr<float>(),
@@ -316,7 +321,8 @@ void run_layer_gradient(const Tape& tape, size_t layer, const BackwardBuffers& w
                               work.wide_qkv_gradient.data_ptr<float>(), bits(work.qkv_gradient), pass.heads.width());
     kernels::team_rms_norm(m, hidden, bits(values.input), bits(weights.attention_norm), pass.eps(), bits(work.normed));
     // Nothing is trained below the first layer.
-    gradient_of(Product::qkv, work.qkv_gradient, work.normed, layer == 0 ? Tensor() : work.normed_gradient);
+    input_gradient(Product::qkv, work.qkv_gradient, layer == 0 ? Tensor() : work.normed_gradient);
+    factor_gradients(Product::qkv, work.qkv_gradient, work.normed);
     if (layer > 0) {
       kernels::team_rms_norm_gradient(m, hidden, bits(values.input), bits(weights.attention_norm), pass.eps(),
                                       bits(work.normed_gradient), work.gradient.data_ptr<float>(), bits(work.slope));
@@ -338,6 +344,7 @@ class HiddenStates : public torch::autograd::Function<HiddenStates> {
     const Tape& tape = static_cast<const Tape&>(*holder);
     const Pass& pass = tape.pass;
     const auto work = make_backward_buffers(tape);
+    pass.weights->packed->transposed(0);  // laid out here by all threads, not by one inside of the team
     const Tensor slope = slopes[0].contiguous();
     kernels::parallel([&] {
       kernels::team_rms_norm_gradient(pass.tokens, pass.config->hidden_size, bits(tape.last),

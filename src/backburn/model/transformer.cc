@@ -11,6 +11,7 @@
 #include <numeric>
 
 #include "backburn/model/packed_decoder.h"
+#include "backburn/model/rotary.h"
 
 namespace backburn::model {
 namespace {
@@ -24,10 +25,7 @@ struct Rotary {
 };
 
 Rotary rotary_at(const ModelConfig& config, const Tensor& positions, at::ScalarType dtype) {
-  const auto inverse =
-      at::pow(config.rope_theta,
-              at::arange(0, config.head_dim, 2, at::kFloat).div_(static_cast<double>(config.head_dim)).neg_());
-  const auto angles = at::outer(positions.to(at::kFloat), inverse.to(positions.device()));
+  const auto angles = rotary_angles(config, positions);
   const auto both = at::cat({angles, angles}, 1).unsqueeze(1);
   return {both.cos().to(dtype), both.sin().to(dtype)};
 }

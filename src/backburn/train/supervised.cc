@@ -8,6 +8,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "backburn/model/common_beginning.h"
 #include "backburn/train/logprobs.h"
 
 namespace backburn::train {
@@ -26,12 +27,6 @@ struct Pass {
   Predictions predictions;
   std::vector<size_t> order;  // which example each of the predictions' branches is
 };
-
-size_t common_beginning(const std::vector<int32_t>& left, const std::vector<int32_t>& right, size_t most) {
-  most = std::min({most, left.size(), right.size()});
-  return static_cast<size_t>(
-      std::mismatch(left.begin(), left.begin() + static_cast<int64_t>(most), right.begin()).first - left.begin());
-}
 
 // The examples order[begin, end), under the first `shared` tokens of their prompts.
 model::TokenTree tree_of(std::span<const Example> examples, std::span<const size_t> order, size_t shared) {
@@ -68,7 +63,7 @@ std::vector<Pass> make_passes(std::span<const Example> examples, std::vector<siz
     size_t shared = first.size();
     size_t end = begin + 1;
     while (end < order.size() && end - begin < most_branches) {
-      const size_t with_next = common_beginning(first, examples[order[end]].prompt, shared);
+      const size_t with_next = model::common_beginning(first, examples[order[end]].prompt, shared);
       if (with_next < least_shared) break;
       shared = with_next;
       ++end;

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "backburn/model/config.h"
+
+namespace backburn::model {
+
+/// The angles by which the pairs of a head are turned, [tokens, head_dim / 2] f32 (Su 2021, arXiv 2104.09864).
+at::Tensor rotary_angles(const ModelConfig& config, const at::Tensor& positions);
+
+}  // namespace backburn::model
