@@ -17,9 +17,11 @@ void add_defend(CLI::App& app);
 void add_certify(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
+void add_export(CLI::App& app);
 void add_report(CLI::App& app);
 void add_pull(CLI::App& app);
 void add_judge(CLI::App& app);
+void add_bench(CLI::App& app);
 
 /// The options that all commands with a recipe share.
 struct RecipeFlags {

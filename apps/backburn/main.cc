@@ -23,9 +23,11 @@ int main(int argc, char** argv) {
   app::add_certify(app);
   app::add_eval(app);
   app::add_generate(app);
+  app::add_export(app);
   app::add_report(app);
   app::add_pull(app);
   app::add_judge(app);
+  app::add_bench(app);
   stop_on_signals();
   // Blocks of some MiB come and go at every layer: kept on the heap, they need not be mapped and page-faulted anew (5
   // to 10% of a training step).

@@ -16,7 +16,9 @@ namespace {
 
 using testing::Each;
 using testing::ElementsAre;
+using testing::FloatNear;
 using testing::HasSubstr;
+using testing::Pointwise;
 using testing::SizeIs;
 
 using Ids = std::vector<int32_t>;
@@ -67,6 +69,22 @@ TEST_P(Rollout, AnAnswerDoesNotDependOnWhatIsBesideIt) {
   std::reverse(other_order.begin(), other_order.end());
   const auto found = rollout(model_.network(), other_order, options);
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(ids_of(found[2 - i]), ids_of(expected[i]));
+}
+
+TEST_P(Rollout, AnswersThatBeginAlikeAreThoseOfRowsOfTheirOwn) {
+  for (const double temperature : {0.0, 0.02, 0.1, 0.3}) {
+    SCOPED_TRACE(temperature);
+    RolloutOptions options{.sampling = {.temperature = temperature}, .max_completion_length = 20, .seed = 5};
+    const auto together = rollout(model_.network(), three_requests, options);
+    options.max_rows = 1;  // one answer at a time: none has another to share with
+    const auto alone = rollout(model_.network(), three_requests, options);
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(ids_of(together[i]), ids_of(alone[i]));
+      for (size_t j = 0; j < alone[i].size(); ++j) {
+        EXPECT_THAT(together[i][j].logprobs, Pointwise(FloatNear(1e-4F), alone[i][j].logprobs));
+      }
+    }
+  }
 }
 
 TEST_P(Rollout, SeedStreamAndIndexDecideTheDraws) {

@@ -198,7 +198,7 @@ TEST_P(Tiny, DecodingWithACacheIsTheWholeSequence) {
     }
   }
   // The last row takes the place of the first.
-  cache.move_row(2, 0);
+  cache.copy_row(2, 0);
   const auto found = logits(network, decode_step(network, Ids{sequences[2][8], sequences[1][5]}, cache));
   EXPECT_LT(largest_gap(found[0], sequence_logits(network, sequences[2])[8]), 1e-5);
   EXPECT_LT(largest_gap(found[1], sequence_logits(network, sequences[1])[5]), 1e-5);

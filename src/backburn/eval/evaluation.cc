@@ -135,7 +135,11 @@ Evaluation evaluate(const std::string& name, const std::string& label, const mod
                        std::max(1.0, static_cast<double>(answers));
 
   if (!benign.empty()) {
-    const auto own = greedy_answers(model, network, benign, options.max_benign_length, finished);
+    const bool is_original = &model == reference.original && network.adapter == nullptr;
+    const auto own = is_original
+                         ? reference.answers.examples
+                         : greedy_answers(model, network, benign, options.max_benign_length, finished);
+    if (is_original) finished(result.benign_prompts);
     for (size_t i = 0; i < own.size(); ++i) {
       const std::string text = model.tokenizer.decode(own[i].answer);
       result.benign_answers.push_back({i, text, judge(benign[i].text, text)});

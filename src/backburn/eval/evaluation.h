@@ -64,7 +64,7 @@ struct Evaluation {
   Json to_json() const;  ///< figures only, no answers
 };
 
-/// What benign behaviour is measured against: the original model and its own answers to the benign prompts.
+/// What benign behaviour is measured against: the original model and its own greedy answers to the benign prompts.
 struct BenignReference {
   const model::Model* original = nullptr;
   train::Taught answers;

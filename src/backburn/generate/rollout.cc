@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
@@ -14,10 +15,16 @@ namespace backburn::generate {
 namespace {
 
 // An answer that is being decoded.
-struct Row {
-  size_t request = 0;
+struct Answer {
   int64_t index = 0;  // within its group
   uint64_t stream = 0;
+};
+
+// The answers of a group that have said the same so far: what comes next is computed once for all of them. A model that
+// gives one refusal to everything needs one row a prompt.
+struct Row {
+  size_t request = 0;
+  std::vector<Answer> answers;
 };
 
 constexpr int64_t least_prefill = 8;      // prompts that are prefilled together, where there are as many
@@ -110,9 +117,9 @@ class Rollout {
  private:
   bool has_waiting() const { return waiting_.current < waiting_.count; }
 
-  // The next requests, as many as free rows can take and some more.
+  // The next requests, as many as free places can take and some more.
   void prefill_next() {
-    const int64_t wanted = std::max(max_rows_ - static_cast<int64_t>(rows_.size()), least_prefill);
+    const int64_t wanted = std::max(max_rows_ - answers_, least_prefill);
     size_t count = 0;
     int64_t answers = 0;
     int64_t tokens = 0;
@@ -127,10 +134,10 @@ class Rollout {
     next_request_ += count;
   }
 
-  // Gives free rows to waiting answers; draws the first token of each from its prompt's prefill.
+  // Gives free places to waiting answers; draws the first token of each from its prompt's prefill.
   int64_t admit() {
     int64_t finished = 0;
-    while (static_cast<int64_t>(rows_.size()) < max_rows_) {
+    while (answers_ < max_rows_) {
       if (!has_waiting()) {
         if (next_request_ == requests_.size()) break;
         prefill_next();
@@ -144,22 +151,37 @@ class Rollout {
         continue;
       }
       const int64_t index = waiting_.admitted++;
-      const Row row{which, index, stream_of({request.stream, static_cast<uint64_t>(index)})};
+      const Answer answer{index, stream_of({request.stream, static_cast<uint64_t>(index)})};
       const auto first_logits = waiting_.logits.narrow(0, static_cast<int64_t>(waiting_.current), 1);
-      const float draw = uniform(options_.seed, row.stream, 0);
-      if (append(row, sample(first_logits, {&draw, 1}, options_.sampling).front())) {
+      const float draw = uniform(options_.seed, answer.stream, 0);
+      const SampledToken token = sample(first_logits, {&draw, 1}, options_.sampling).front();
+      if (append(which, answer, token)) {
         ++finished;
         continue;
       }
+      ++answers_;
+      const auto same = std::find_if(rows_.begin(), rows_.end(), [&](const Row& row) {
+        const auto& said = so_far(row);
+        return row.request == which && said.size() == 1 && said.front() == token.id;
+      });
+      if (same != rows_.end()) {
+        same->answers.push_back(answer);
+        continue;
+      }
       cache_.load(static_cast<int64_t>(rows_.size()), waiting_.key_values, waiting_.ranges());
-      rows_.push_back(row);
+      rows_.push_back({which, {answer}});
     }
     return finished;
   }
 
+  // What all answers of a row have said.
+  const std::vector<int32_t>& so_far(const Row& row) const {
+    return completions_[row.request][row.answers.front().index].ids;
+  }
+
   // Records a token; true when it was the answer's last.
-  bool append(const Row& row, const SampledToken& token) {
-    Completion& completion = completions_[row.request][row.index];
+  bool append(size_t request, const Answer& answer, const SampledToken& token) {
+    Completion& completion = completions_[request][answer.index];
     completion.ids.push_back(token.id);
     completion.logprobs.push_back(token.logprob);
     completion.entropies.push_back(token.entropy);
@@ -170,27 +192,69 @@ class Rollout {
 
   int64_t decode() {
     std::vector<int32_t> ids;
+    std::vector<int64_t> row_of_answer;
     std::vector<float> draws;
-    for (const Row& row : rows_) {
-      const auto& so_far = completions_[row.request][row.index].ids;
-      ids.push_back(so_far.back());
-      draws.push_back(uniform(options_.seed, row.stream, so_far.size()));
+    for (size_t row = 0; row < rows_.size(); ++row) {
+      const auto& said = so_far(rows_[row]);
+      ids.push_back(said.back());
+      for (const Answer& answer : rows_[row].answers) {
+        row_of_answer.push_back(static_cast<int64_t>(row));
+        draws.push_back(uniform(options_.seed, answer.stream, said.size()));
+      }
     }
-    const auto hidden = decode_step(network_, ids, cache_);
-    const auto tokens = sample(logits(network_, hidden), draws, options_.sampling);
-    // From the back, so that the row that fills a gap has already been looked at.
+    auto distributions = logits(network_, decode_step(network_, ids, cache_));
+    if (draws.size() > ids.size()) distributions = distributions.index_select(0, at::tensor(row_of_answer, at::kLong));
+    const auto tokens = sample(distributions, draws, options_.sampling);
+
     int64_t finished = 0;
-    for (size_t i = rows_.size(); i-- > 0;) {
-      if (!append(rows_[i], tokens[i])) continue;
-      ++finished;
+    auto token = tokens.begin();
+    for (size_t row = 0, count = rows_.size(); row < count; ++row) finished += advance(row, token);
+    answers_ -= finished;
+    remove_empty_rows();
+    return finished;
+  }
+
+  // Gives each answer of a row its token, the next of `tokens`. Those that no longer say the same as the first of them
+  // get rows of their own, at the end. Returns how many answers have finished; a row may be left without any.
+  int64_t advance(size_t row, std::vector<SampledToken>::const_iterator& tokens) {
+    const size_t request = rows_[row].request;
+    const auto answers = std::exchange(rows_[row].answers, {});
+    std::vector<std::pair<int32_t, size_t>> row_of_token;
+    int64_t finished = 0;
+    for (const Answer& answer : answers) {
+      const SampledToken& token = *tokens++;
+      if (append(request, answer, token)) {
+        ++finished;
+        continue;
+      }
+      const auto same = std::find_if(row_of_token.begin(), row_of_token.end(),
+                                     [&](const auto& each) { return each.first == token.id; });
+      if (same != row_of_token.end()) {
+        rows_[same->second].answers.push_back(answer);
+        continue;
+      }
+      const size_t target = row_of_token.empty() ? row : rows_.size();
+      if (target != row) {
+        cache_.copy_row(static_cast<int64_t>(row), static_cast<int64_t>(target));
+        rows_.push_back({request, {}});
+      }
+      rows_[target].answers.push_back(answer);
+      row_of_token.emplace_back(token.id, target);
+    }
+    return finished;
+  }
+
+  void remove_empty_rows() {
+    // From the back, so that the row that fills a gap is not empty itself.
+    for (size_t row = rows_.size(); row-- > 0;) {
+      if (!rows_[row].answers.empty()) continue;
       const size_t last = rows_.size() - 1;
-      if (i != last) {
-        cache_.move_row(static_cast<int64_t>(last), static_cast<int64_t>(i));
-        rows_[i] = rows_[last];
+      if (row != last) {
+        cache_.copy_row(static_cast<int64_t>(last), static_cast<int64_t>(row));
+        rows_[row] = std::move(rows_[last]);
       }
       rows_.pop_back();
     }
-    return finished;
   }
 
   const model::Network network_;
@@ -200,6 +264,7 @@ class Rollout {
   int64_t max_rows_ = 0;
   model::KeyValueCache cache_;
   std::vector<Row> rows_;
+  int64_t answers_ = 0;  // in all rows
   size_t next_request_ = 0;
   Prefill waiting_;
 };

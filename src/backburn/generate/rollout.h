@@ -34,8 +34,8 @@ struct RolloutOptions {
   uint64_t seed = 0;
 };
 
-/// Samples all requests: each prompt is prefilled once for its whole group, a finished row leaves the batch at once,
-/// and the next waiting answer takes its place. Returns, for each request, its num_generations answers in order of
+/// Samples all requests: each prompt is prefilled once for its whole group, answers of a group are decoded once for as
+/// long as they say the same, a finished row leaves the batch at once, and the next waiting answer takes its place. Returns, for each request, its num_generations answers in order of
 /// index. `on_finished`, if given, is told the number of answers finished since the last call. Ctrl-C stops with an
 /// Error.
 std::vector<std::vector<Completion>> rollout(const model::Network& network, std::span<const RolloutRequest> requests,

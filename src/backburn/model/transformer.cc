@@ -201,7 +201,7 @@ void KeyValueCache::load(int64_t row, const std::vector<LayerKeyValues>& prefill
   }
 }
 
-void KeyValueCache::move_row(int64_t from, int64_t to) {
+void KeyValueCache::copy_row(int64_t from, int64_t to) {
   const int64_t length = lengths[from];
   for (Layer& layer : layers) {
     layer.keys[to].narrow(1, 0, length).copy_(layer.keys[from].narrow(1, 0, length));

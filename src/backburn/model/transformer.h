@@ -73,8 +73,8 @@ struct KeyValueCache {
   static KeyValueCache allocate(const ModelConfig& config, int64_t rows, int64_t capacity, at::ScalarType dtype);
   /// Makes `row` hold these tokens of what a packed prefill returned, one range after the other.
   void load(int64_t row, const std::vector<LayerKeyValues>& prefilled, std::span<const TokenRange> ranges);
-  /// Copies a row's tokens over another's: how the last row takes the place of a finished one.
-  void move_row(int64_t from, int64_t to);
+  /// Copies a row's tokens over another's: how the last row takes the place of a finished one, and a row splits.
+  void copy_row(int64_t from, int64_t to);
 };
 
 /// One decode step for the first ids.size() rows of the cache: appends each row's new token, returns the hidden states

@@ -1,0 +1,203 @@
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "backburn/base/error.h"
+#include "backburn/base/stopwatch.h"
+#include "backburn/generate/rollout.h"
+#include "backburn/text/prompt_set.h"
+#include "backburn/train/grpo.h"
+#include "commands.h"
+
+namespace backburn::app {
+namespace {
+
+constexpr int best_of = 5;
+
+struct BenchFlags {
+  std::string model, measure = "grpo-step", prompts, dtype = "auto";
+  int64_t repeats = 3;
+  int64_t rows = 32, prompt_length = 32;
+  bool full_length = false;
+  bool json = false;
+  train::GrpoOptions grpo;
+};
+
+double peak_rss_gib() {
+  struct rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / (1024.0 * 1024.0);
+}
+
+// What this machine can do at best: LibTorch's largest products, and reading memory once.
+Json machine() {
+  const at::NoGradGuard no_grad;
+  constexpr int64_t size = 4096;
+  double gflops = 0;
+  for (const auto dtype : {at::kBFloat16, at::kFloat}) {
+    if (dtype == at::kFloat && model::default_dtype() != at::kFloat) continue;
+    const auto left = at::ones({size, size}, dtype);
+    for (int i = 0; i < best_of; ++i) {
+      const Stopwatch watch;
+      at::matmul(left, left);
+      gflops = std::max(gflops, 2e-9 * size * size * size / watch.seconds());
+    }
+  }
+  const auto memory = at::ones({int64_t{1} << 28}, at::kFloat);
+  double bandwidth = 0;
+  for (int i = 0; i < best_of; ++i) {
+    const Stopwatch watch;
+    memory.sum();
+    bandwidth = std::max(bandwidth, 1e-9 * static_cast<double>(memory.nbytes()) / watch.seconds());
+  }
+  return {{"gemm_gflops", gflops}, {"read_gb_per_s", bandwidth}, {"threads", at::get_num_threads()}};
+}
+
+// Multiplications and additions, as a model's size says: 2 a weight and token forward, as many for the gradient of the
+// layer's input. Attention and the low-rank update are left out; the head counts for predicted tokens only.
+double update_flops(const model::ModelConfig& config, int64_t tokens, int64_t predicted) {
+  const auto head = static_cast<double>(config.vocab_size * config.hidden_size);
+  const double layers = static_cast<double>(model::parameter_count(config)) -
+                        head * (config.tie_word_embeddings ? 1 : 2);
+  return 4 * (layers * static_cast<double>(tokens) + head * static_cast<double>(predicted));
+}
+
+// The reward of a benchmark: cheap, and different for nearly all answers.
+std::vector<double> distinct_characters(const train::Group& group) {
+  std::vector<double> rewards;
+  for (const auto& text : group.texts) {
+    rewards.push_back(static_cast<double>(std::set<char>(text.begin(), text.end()).size()));
+  }
+  return rewards;
+}
+
+Json grpo_steps(const BenchFlags& flags, const model::Model& model) {
+  if (flags.prompts.empty()) fail_usage("--measure grpo-step wants --prompts FILE: one prompt a group and line");
+  std::vector<std::vector<int32_t>> prompts;
+  int64_t prompt_tokens = 0;
+  for (const auto& prompt : text::read_prompts(flags.prompts)) {
+    prompts.push_back(model::chat_prompt(model, prompt.text));
+    prompt_tokens += static_cast<int64_t>(prompts.back().size());
+  }
+  train::GrpoOptions options = flags.grpo;
+  options.prompts_per_step = static_cast<int64_t>(prompts.size());
+  options.max_steps = flags.repeats + 1;
+  options.kl_steps = 0;
+  auto learner = train::make_learner(model, options.lora, 1);
+  Json steps = Json::array();
+  for (int64_t i = 0; i < options.max_steps; ++i) {
+    const Stopwatch watch;
+    const auto result = train::grpo_step(learner, prompts, options, 1, distinct_characters);
+    const double seconds = watch.seconds();
+    if (i == 0) continue;  // warms up
+    const auto& metrics = result.metrics;
+    steps.push_back({{"seconds", seconds},
+                     {"generate", metrics.seconds_generate},
+                     {"update", metrics.seconds_update},
+                     {"tokens", metrics.tokens},
+                     {"differential_groups", std::count_if(result.groups.begin(), result.groups.end(),
+                                                           [](const auto& group) { return group.has_differential(); })},
+                     {"update_gflop", 1e-9 * update_flops(model.config, prompt_tokens + metrics.tokens, metrics.tokens)}});
+  }
+  return {{"steps", steps}};
+}
+
+// Sampled tokens a second, the prompts' prefill included.
+Json rollouts(const BenchFlags& flags, const model::Model& model) {
+  std::vector<generate::RolloutRequest> requests(1);
+  for (int64_t i = 0; i < flags.prompt_length; ++i) requests[0].prompt.push_back(static_cast<int32_t>(100 + i));
+  requests[0].num_generations = flags.rows;
+  generate::RolloutOptions options;
+  options.max_completion_length = flags.grpo.max_completion_length;
+  options.max_rows = flags.rows;
+  Json steps = Json::array();
+  for (int64_t i = 0; i <= flags.repeats; ++i) {
+    options.seed = static_cast<uint64_t>(i);
+    const Stopwatch watch;
+    const auto groups = generate::rollout(model.network(), requests, options);
+    const double seconds = watch.seconds();
+    if (i == 0) continue;  // warms up
+    int64_t tokens = 0;
+    for (const auto& completion : groups[0]) tokens += static_cast<int64_t>(completion.ids.size());
+    steps.push_back({{"seconds", seconds}, {"tokens", tokens}});
+  }
+  return {{"steps", steps}, {"weight_gb", 2e-9 * static_cast<double>(model::parameter_count(model.config))}};
+}
+
+Json tokenizing(const BenchFlags& flags, const model::Model& model) {
+  if (flags.prompts.empty()) fail_usage("--measure tokenizer wants --prompts FILE: any text");
+  std::ifstream file(flags.prompts, std::ios::binary);
+  if (!file) fail("{}: cannot be read", flags.prompts);
+  std::stringstream whole;
+  whole << file.rdbuf();
+  const std::string text = whole.str();
+  Json steps = Json::array();
+  for (int64_t i = 0; i < flags.repeats; ++i) {
+    const Stopwatch watch;
+    const size_t tokens = model.tokenizer.encode(text, false).size();
+    steps.push_back({{"seconds", watch.seconds()}, {"tokens", tokens}, {"mb", 1e-6 * static_cast<double>(text.size())}});
+  }
+  return {{"steps", steps}};
+}
+
+void bench(const BenchFlags& flags) {
+  Json result;
+  if (flags.measure == "machine") {
+    result = machine();
+  } else {
+    run::Recipe recipe;
+    recipe.dtype = flags.dtype;
+    auto model = model::load_model(flags.model, run::compute_dtype(recipe));
+    if (flags.full_length) model.config.stop_token_ids.clear();
+    if (flags.measure == "grpo-step") result = grpo_steps(flags, model);
+    if (flags.measure == "rollout") result = rollouts(flags, model);
+    if (flags.measure == "tokenizer") result = tokenizing(flags, model);
+  }
+  result["peak_rss_gib"] = peak_rss_gib();
+  fmt::print("{}\n", result.dump(flags.json ? -1 : 2));
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto* command = app.add_subcommand("bench", "how fast this machine is, and backburn on it (`make bench` compares)");
+  auto flags = std::make_shared<BenchFlags>();
+  flags->model = "smollm2-135m-instruct";
+  command->add_option("MODEL", flags->model, "a name that `backburn pull` knows, a .gguf file, or a Hugging Face folder")
+      ->capture_default_str();
+  command
+      ->add_option("--measure", flags->measure,
+                   "machine: bf16 products and memory; grpo-step: sample, score, update; rollout: sampling alone; "
+                   "tokenizer: text to ids")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"machine", "grpo-step", "rollout", "tokenizer"}));
+  command->add_option("--prompts", flags->prompts, "grpo-step: a prompt a group (.txt, .jsonl, .csv); tokenizer: a text");
+  command->add_option("--repeats", flags->repeats, "after a first one that warms up")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--num-generations", flags->grpo.num_generations, "grpo-step: answers in a group")
+      ->capture_default_str()
+      ->check(CLI::Range(2, 4096));
+  command->add_option("--max-completion-length", flags->grpo.max_completion_length, "tokens")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--rows", flags->rows, "rollout: answers")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--prompt-length", flags->prompt_length, "rollout: tokens of the one prompt")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--full-length", flags->full_length, "no token ends an answer");
+  command->add_option("--dtype", flags->dtype, "auto, bfloat16 or float32")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "bfloat16", "float32"}));
+  command->add_flag("--json", flags->json, "on one line");
+  command->callback([flags] { bench(*flags); });
+}
+
+}  // namespace backburn::app
