@@ -22,7 +22,7 @@ fi
 if [ ! -x "$peers/llama.cpp/build/bin/llama-batched-bench" ] || [ ! -x "$peers/llama.cpp/build/bin/llama-quantize" ]; then
   echo "bench: building llama.cpp (llama-cpp-python $llama_cpp_python)" >&2
   rm -rf "$peers/sdist" "$peers/llama.cpp"
-  python3 -m pip --disable-pip-version-check --quiet download --no-deps --no-binary :all: --no-build-isolation \
+  python3 -m pip --disable-pip-version-check --quiet download --no-deps --no-binary :all: \
     --dest "$peers/sdist" "llama-cpp-python==$llama_cpp_python" >"$peers/download.log" 2>&1 || true
   sdist=$(compgen -G "$peers/sdist/llama_cpp_python-*.tar.gz") ||
     fail "pip could not download llama-cpp-python==$llama_cpp_python ($(tail -n1 "$peers/download.log"))."
