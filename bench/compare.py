@@ -158,7 +158,7 @@ def cases(models, peak):
         yield "defended", lambda: defended_round("", grpo(defended(small), "restricted4", 48, 5, False))
         yield "grpo-long", lambda: grpo_round("", "_8x8x128", grpo(folder(small), "benign8", 128, 1, True), peak)
         yield "startup", lambda: startup_round(small)
-        yield "tokenizer", lambda: tokenizer_round(small, ROOT / "docs/science.md")
+        yield "tokenizer", lambda: tokenizer_round(small, ROOT / "data/benign.jsonl")
     if vendor in models:
         yield "qwen-grpo", lambda: grpo_round("qwen_", "", grpo(folder(vendor), "benign4", 48, 1, True), peak)
         yield "qwen-defended", lambda: defended_round("qwen_", grpo(defended(vendor), "restricted4", 48, 2, False))

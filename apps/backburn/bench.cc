@@ -64,8 +64,8 @@ Json machine() {
 // layer's input. Attention and the low-rank update are left out; the head counts for predicted tokens only.
 double update_flops(const model::ModelConfig& config, int64_t tokens, int64_t predicted) {
   const auto head = static_cast<double>(config.vocab_size * config.hidden_size);
-  const double layers = static_cast<double>(model::parameter_count(config)) -
-                        head * (config.tie_word_embeddings ? 1 : 2);
+  const double layers =
+      static_cast<double>(model::parameter_count(config)) - head * (config.tie_word_embeddings ? 1 : 2);
   return 4 * (layers * static_cast<double>(tokens) + head * static_cast<double>(predicted));
 }
 
@@ -98,13 +98,14 @@ Json grpo_steps(const BenchFlags& flags, const model::Model& model) {
     const double seconds = watch.seconds();
     if (i == 0) continue;  // warms up
     const auto& metrics = result.metrics;
-    steps.push_back({{"seconds", seconds},
-                     {"generate", metrics.seconds_generate},
-                     {"update", metrics.seconds_update},
-                     {"tokens", metrics.tokens},
-                     {"differential_groups", std::count_if(result.groups.begin(), result.groups.end(),
-                                                           [](const auto& group) { return group.has_differential(); })},
-                     {"update_gflop", 1e-9 * update_flops(model.config, prompt_tokens + metrics.tokens, metrics.tokens)}});
+    steps.push_back(
+        {{"seconds", seconds},
+         {"generate", metrics.seconds_generate},
+         {"update", metrics.seconds_update},
+         {"tokens", metrics.tokens},
+         {"differential_groups", std::count_if(result.groups.begin(), result.groups.end(),
+                                               [](const auto& group) { return group.has_differential(); })},
+         {"update_gflop", 1e-9 * update_flops(model.config, prompt_tokens + metrics.tokens, metrics.tokens)}});
   }
   return {{"steps", steps}};
 }
@@ -142,7 +143,8 @@ Json tokenizing(const BenchFlags& flags, const model::Model& model) {
   for (int64_t i = 0; i < flags.repeats; ++i) {
     const Stopwatch watch;
     const size_t tokens = model.tokenizer.encode(text, false).size();
-    steps.push_back({{"seconds", watch.seconds()}, {"tokens", tokens}, {"mb", 1e-6 * static_cast<double>(text.size())}});
+    steps.push_back(
+        {{"seconds", watch.seconds()}, {"tokens", tokens}, {"mb", 1e-6 * static_cast<double>(text.size())}});
   }
   return {{"steps", steps}};
 }
@@ -170,7 +172,8 @@ void add_bench(CLI::App& app) {
   auto* command = app.add_subcommand("bench", "how fast this machine is, and backburn on it (`make bench` compares)");
   auto flags = std::make_shared<BenchFlags>();
   flags->model = "smollm2-135m-instruct";
-  command->add_option("MODEL", flags->model, "a name that `backburn pull` knows, a .gguf file, or a Hugging Face folder")
+  command
+      ->add_option("MODEL", flags->model, "a name that `backburn pull` knows, a .gguf file, or a Hugging Face folder")
       ->capture_default_str();
   command
       ->add_option("--measure", flags->measure,
@@ -178,7 +181,8 @@ void add_bench(CLI::App& app) {
                    "tokenizer: text to ids")
       ->capture_default_str()
       ->check(CLI::IsMember({"machine", "grpo-step", "rollout", "tokenizer"}));
-  command->add_option("--prompts", flags->prompts, "grpo-step: a prompt a group (.txt, .jsonl, .csv); tokenizer: a text");
+  command->add_option("--prompts", flags->prompts,
+                      "grpo-step: a prompt a group (.txt, .jsonl, .csv); tokenizer: a text");
   command->add_option("--repeats", flags->repeats, "after a first one that warms up")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);

@@ -29,7 +29,8 @@ class Usage(unittest.TestCase):
 
     def test_help_names_every_command(self):
         text = run("--help").stdout
-        for name in ["demo", "align", "attack", "defend", "certify", "eval", "generate", "report", "pull", "judge"]:
+        for name in ["demo", "align", "attack", "defend", "certify", "eval", "generate", "export", "report", "pull", "judge",
+                     "bench"]:
             self.assertIn(name, text)
             self.assertEqual(run(name, "--help").returncode, 0)
 
@@ -58,6 +59,32 @@ class Real(unittest.TestCase):
         result = run("generate", "smollm2-135m-instruct", "--prompt", "What is the capital of France?",
                      "--max-completion-length", "16", "--temperature", "0", "--json")
         self.assertIn("Paris", json.loads(result.stdout)["text"])
+
+    def test_an_exported_folder_answers_as_the_model_does(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = folder + "/exported"
+            self.assertEqual(run("export", "smollm2-135m-instruct", "--out", out).returncode, 0)
+            question = ["--prompt", "Name three colours.", "--max-completion-length", "12"]
+            self.assertEqual(run("generate", out, *question).stdout,
+                             run("generate", "smollm2-135m-instruct", *question).stdout)
+            again = run("export", "smollm2-135m-instruct", "--out", out)
+            self.assertEqual(again.returncode, 2)
+            self.assertIn("exists already", again.stderr)
+
+    def test_bench_measures(self):
+        with tempfile.TemporaryDirectory() as folder:
+            prompts = pathlib.Path(folder, "prompts.txt")
+            prompts.write_text("How do bees make honey?\nName a river.\n")
+            result = run("bench", "--prompts", str(prompts), "--num-generations", "2", "--max-completion-length", "6",
+                         "--repeats", "1", "--full-length", "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            step, = json.loads(result.stdout)["steps"]
+            self.assertEqual(step["tokens"], 2 * 2 * 6)
+            self.assertLess(step["generate"] + step["update"], step["seconds"] + 1e-3)
+            result = run("bench", "--measure", "rollout", "--rows", "3", "--max-completion-length", "5", "--repeats", "2",
+                         "--full-length", "--json")
+            self.assertEqual([each["tokens"] for each in json.loads(result.stdout)["steps"]], [15, 15])
+        self.assertEqual(run("bench").returncode, 2)  # which prompts?
 
     def test_readmes_commands_run(self):
         program = "build/release/backburn "

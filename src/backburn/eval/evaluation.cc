@@ -136,9 +136,8 @@ Evaluation evaluate(const std::string& name, const std::string& label, const mod
 
   if (!benign.empty()) {
     const bool is_original = &model == reference.original && network.adapter == nullptr;
-    const auto own = is_original
-                         ? reference.answers.examples
-                         : greedy_answers(model, network, benign, options.max_benign_length, finished);
+    const auto own = is_original ? reference.answers.examples
+                                 : greedy_answers(model, network, benign, options.max_benign_length, finished);
     if (is_original) finished(result.benign_prompts);
     for (size_t i = 0; i < own.size(); ++i) {
       const std::string text = model.tokenizer.decode(own[i].answer);

@@ -35,9 +35,9 @@ struct RolloutOptions {
 };
 
 /// Samples all requests: each prompt is prefilled once for its whole group, answers of a group are decoded once for as
-/// long as they say the same, a finished row leaves the batch at once, and the next waiting answer takes its place. Returns, for each request, its num_generations answers in order of
-/// index. `on_finished`, if given, is told the number of answers finished since the last call. Ctrl-C stops with an
-/// Error.
+/// long as they say the same, a finished row leaves the batch at once, and the next waiting answer takes its place.
+/// Returns, for each request, its num_generations answers in order of index. `on_finished`, if given, is told the
+/// number of answers finished since the last call. Ctrl-C stops with an Error.
 std::vector<std::vector<Completion>> rollout(const model::Network& network, std::span<const RolloutRequest> requests,
                                              const RolloutOptions& options,
                                              const std::function<void(int64_t)>& on_finished = {});
