@@ -29,9 +29,10 @@ void describe(const Run& run, const model::Model& original, const std::string& c
 std::vector<text::Prompt> attack_prompts(const Run& run, const model::Model& model) {
   const std::string stage = "attack_prompts";
   if (!run.folder.finished(stage)) {
+    const Stopwatch watch;
     Json ids = Json::array();
     for (const auto& prompt : choose_attack_prompts(run, model)) ids.push_back(prompt.id);
-    run.folder.finish(stage, {{"ids", ids}});
+    run.folder.finish(stage, {{"ids", ids}, {"seconds", watch.seconds()}});
   }
   std::vector<text::Prompt> prompts;
   const Json ids = run.folder.result(stage)["ids"];
