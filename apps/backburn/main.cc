@@ -7,6 +7,7 @@
 
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
+#include "backburn/base/phases.h"
 #include "commands.h"
 
 int main(int argc, char** argv) {
@@ -28,6 +29,13 @@ int main(int argc, char** argv) {
   app::add_pull(app);
   app::add_judge(app);
   app::add_bench(app);
+  std::string profile;
+  app.add_option("--profile", profile, "a Chrome trace of where the time went, written in the end");
+  // --profile may stand after the command, as any other option.
+  for (auto* command : app.get_subcommands({})) command->fallthrough();
+  app.parse_complete_callback([&] {
+    if (!profile.empty()) record_phases();
+  });
   stop_on_signals();
   // Blocks of some MiB come and go at every layer: kept on the heap, they need not be mapped and page-faulted anew (5
   // to 10% of a training step).
@@ -43,6 +51,7 @@ int main(int argc, char** argv) {
                  hint.empty() ? "" : fmt::format(", did you mean \"{}\"?", hint));
     }
     app.parse(argc, argv);
+    if (!profile.empty()) write_phases(profile);
     return 0;
   } catch (const CLI::ParseError& error) {
     // Help and version are no failures; every other parse error is a usage error.

@@ -8,6 +8,7 @@
 
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
+#include "backburn/base/phases.h"
 #include "backburn/base/rng.h"
 #include "backburn/model/common_beginning.h"
 
@@ -58,6 +59,7 @@ int64_t shared_beginning(std::span<const RolloutRequest> requests) {
 }
 
 Prefill prefill(const model::Network& network, std::span<const RolloutRequest> all, size_t first, size_t count) {
+  const Phase phase("prefill");
   const auto requests = all.subspan(first, count);
   Prefill result;
   result.first = first;
@@ -191,6 +193,7 @@ class Rollout {
   }
 
   int64_t decode() {
+    const Phase phase("decode");
     std::vector<int32_t> ids;
     std::vector<int64_t> row_of_answer;
     std::vector<float> draws;

@@ -9,6 +9,7 @@
 
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
+#include "backburn/base/phases.h"
 #include "backburn/base/rng.h"
 #include "backburn/base/stopwatch.h"
 #include "backburn/train/logprobs.h"
@@ -57,12 +58,14 @@ std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std
 }
 
 at::Tensor pass_logprobs(const model::Network& network, const Pass& pass, double temperature) {
+  const Phase phase("forward");
   const auto states = predicting_states(network, pass.tokens, pass.predictions);
   return token_logprobs(network, states, pass.predictions.targets, temperature).logprobs;
 }
 
 std::vector<Group> sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
                                  const GrpoOptions& options, uint64_t seed) {
+  const Phase phase("generate");
   std::vector<Group> groups;
   std::vector<generate::RolloutRequest> requests;
   const auto step = static_cast<uint64_t>(learner.step);
@@ -86,6 +89,7 @@ std::vector<Group> sample_groups(const Learner& learner, std::span<const std::ve
 }
 
 void score_groups(std::vector<Group>& groups, const GrpoOptions& options, const RewardFunction& reward) {
+  const Phase phase("score");
   std::vector<double> rewards;
   for (Group& group : groups) {
     group.rewards = reward(group);
@@ -164,6 +168,7 @@ std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, in
 StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
                      uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra) {
   throw_if_stopped();
+  const Phase step("GRPO step");
   Stopwatch watch;
   auto groups = sample_groups(learner, prompts, options, seed);
   const double seconds_generate = watch.lap();
@@ -197,7 +202,10 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
       const at::AutoGradMode grad(any_gradient);
       const auto logprobs = pass_logprobs(network, pass, options.temperature);
       const auto result = policy_loss(loss_options, batch_of(pass, logprobs), {answers, metrics.tokens});
-      if (any_gradient) result.loss.backward();
+      if (any_gradient) {
+        const Phase phase("backward");
+        result.loss.backward();
+      }
       if (iteration == 0) {
         pass.old_logprobs = logprobs.detach();
         kl_sum += result.kl_sum;

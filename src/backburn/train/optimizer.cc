@@ -8,6 +8,7 @@
 #include <numbers>
 
 #include "backburn/base/error.h"
+#include "backburn/base/phases.h"
 
 namespace backburn::train {
 
@@ -37,6 +38,7 @@ double learning_rate_at(const OptimizerOptions& options, int64_t step, int64_t m
 
 double optimizer_step(const OptimizerOptions& options, double learning_rate, const std::vector<at::Tensor>& parameters,
                       OptimizerState& state) {
+  const Phase phase("optimizer");
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
   double square = 0;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "backburn/base/phases.h"
 #include "backburn/model/common_beginning.h"
 #include "backburn/train/logprobs.h"
 
@@ -103,6 +104,7 @@ at::Tensor teacher_states(const Taught& taught, const Pass& pass) {
 
 double add_supervised_gradient(const model::Network& network, std::span<const Example> examples, double temperature,
                                double weight) {
+  const Phase phase("supervised gradient");
   const double scale = 1.0 / static_cast<double>(answer_tokens(examples));
   double loss = 0;
   for (const auto& [tokens, predictions, order] : make_passes(examples)) {
@@ -116,6 +118,7 @@ double add_supervised_gradient(const model::Network& network, std::span<const Ex
 }
 
 Taught taught(const model::Network& teacher, std::vector<Example> examples) {
+  const Phase phase("teacher");
   const at::NoGradGuard no_grad;
   Taught result{std::move(examples), {}};
   result.states.resize(result.examples.size());
@@ -132,6 +135,7 @@ Taught taught(const model::Network& teacher, std::vector<Example> examples) {
 
 double add_anchor_gradient(const model::Network& network, const Taught& taught, std::span<const size_t> picked,
                            double weight) {
+  const Phase phase("anchor gradient");
   int64_t answers = 0;
   for (const size_t i : picked) answers += static_cast<int64_t>(taught.examples[i].answer.size());
   const double scale = 1.0 / static_cast<double>(std::max<int64_t>(1, answers));
@@ -147,6 +151,7 @@ double add_anchor_gradient(const model::Network& network, const Taught& taught, 
 
 std::vector<std::vector<double>> answer_logprobs(const model::Network& network, std::span<const Example> examples,
                                                  std::span<const double> temperatures) {
+  const Phase phase("answer log-probabilities");
   const at::NoGradGuard no_grad;
   std::vector<std::vector<double>> sums(temperatures.size(), std::vector<double>(examples.size()));
   for (const auto& [tokens, predictions, order] : make_passes(examples)) {
@@ -169,6 +174,7 @@ std::vector<double> answer_logprobs(const model::Network& network, std::span<con
 }
 
 Drift drift(const model::Network& network, const Taught& taught) {
+  const Phase phase("drift");
   const at::NoGradGuard no_grad;
   double loss = 0;
   double divergence = 0;
