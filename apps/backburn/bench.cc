@@ -103,6 +103,7 @@ Json grpo_steps(const BenchFlags& flags, const model::Model& model) {
          {"generate", metrics.seconds_generate},
          {"update", metrics.seconds_update},
          {"tokens", metrics.tokens},
+         {"sampling_logp_difference", metrics.sampling_logp_difference},
          {"differential_groups", std::count_if(result.groups.begin(), result.groups.end(),
                                                [](const auto& group) { return group.has_differential(); })},
          {"update_gflop", 1e-9 * update_flops(model.config, prompt_tokens + metrics.tokens, metrics.tokens)}});

@@ -124,6 +124,13 @@ TEST_F(Grpo, TheGradientIsThatOfTheDefinition) {
   }
 }
 
+TEST_F(Grpo, TheUpdateSeesTheLogprobsThatTheRolloutDrewBy) {
+  Learner learner = trained();
+  const auto metrics = grpo_step(learner, three_prompts, small_options(), 3, count_q).metrics;
+  ASSERT_GT(metrics.grad_norm, 0);
+  EXPECT_LT(metrics.sampling_logp_difference, 1e-4);
+}
+
 TEST_F(Grpo, EqualRewardsGiveNoGradient) {
   for (const int64_t kl_steps : {0, 1}) {
     GrpoOptions options = small_options();

@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "backburn/base/cancel.h"
@@ -25,8 +26,9 @@ struct Pass {
   model::PackedTokens tokens;
   Predictions predictions;
   std::vector<double> advantages;
-  at::Tensor old_logprobs;        // filled when there is a second iteration
-  at::Tensor reference_logprobs;  // filled when the KL is wanted
+  std::vector<float> sampled_logprobs;  // as the rollout saw them
+  at::Tensor old_logprobs;              // filled when there is a second iteration
+  at::Tensor reference_logprobs;        // filled when the KL is wanted
 };
 
 std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std::span<const Group> groups,
@@ -34,14 +36,16 @@ std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std
   std::vector<Pass> passes;
   std::vector<model::TokenTree> trees;
   std::vector<double> advantages;
+  std::vector<float> sampled;
   int64_t size = 0;
   auto flush = [&] {
     if (trees.empty()) return;
     auto tokens = model::pack(trees);
     auto predictions = branch_predictions(tokens);
-    passes.push_back({std::move(tokens), std::move(predictions), std::move(advantages), {}, {}});
+    passes.push_back({std::move(tokens), std::move(predictions), std::move(advantages), std::move(sampled), {}, {}});
     trees.clear();
     advantages.clear();
+    sampled.clear();
     size = 0;
   };
   for (const Group& group : groups) {
@@ -49,6 +53,9 @@ std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std
     model::TokenTree tree{prompts[group.prompt], {}};
     for (const auto& completion : group.completions) tree.branches.push_back(completion.ids);
     if (size + tree.size() > tokens_per_pass) flush();
+    for (const auto& completion : group.completions) {
+      sampled.insert(sampled.end(), completion.logprobs.begin(), completion.logprobs.end());
+    }
     size += tree.size();
     trees.push_back(std::move(tree));
     advantages.insert(advantages.end(), group.advantages.begin(), group.advantages.end());
@@ -61,6 +68,16 @@ at::Tensor pass_logprobs(const model::Network& network, const Pass& pass, double
   const Phase phase("forward");
   const auto states = predicting_states(network, pass.tokens, pass.predictions);
   return token_logprobs(network, states, pass.predictions.targets, temperature).logprobs;
+}
+
+// The largest |ln π| between what a pass says of a token and what the rollout said when it drew it.
+double sampling_difference(const Pass& pass, const at::Tensor& logprobs) {
+  const auto now = logprobs.detach().contiguous();
+  double largest = 0;
+  for (size_t i = 0; i < pass.sampled_logprobs.size(); ++i) {
+    largest = std::max(largest, static_cast<double>(std::abs(now.data_ptr<float>()[i] - pass.sampled_logprobs[i])));
+  }
+  return largest;
 }
 
 std::vector<Group> sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
@@ -147,6 +164,7 @@ Json StepMetrics::to_json() const {
           {"entropy", entropy},
           {"kl", kl ? Json(*kl) : Json()},
           {"clip_ratio", clip_ratio},
+          {"sampling_logp_difference", sampling_logp_difference},
           {"completion_length", completion_length},
           {"clipped_length_ratio", clipped_length_ratio},
           {"grad_norm", grad_norm},
@@ -207,6 +225,8 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
         result.loss.backward();
       }
       if (iteration == 0) {
+        metrics.sampling_logp_difference =
+            std::max(metrics.sampling_logp_difference, sampling_difference(pass, logprobs));
         pass.old_logprobs = logprobs.detach();
         kl_sum += result.kl_sum;
         metrics.loss += result.loss.item<double>();

@@ -53,6 +53,10 @@ struct StepMetrics {
   double entropy = 0;               ///< nats, mean over tokens
   std::optional<double> kl;         ///< nats a token to the model before training (k3 estimate)
   double clip_ratio = 0;            ///< share of ratios that the clip stopped
+  /// The largest difference between the log-probability of a sampled token in the update (before it) and in the
+  /// rollout, over the groups that were updated. What TRL corrects by importance sampling when vLLM samples; here both
+  /// run the same kernels.
+  double sampling_logp_difference = 0;
   double completion_length = 0;     ///< tokens, mean
   double clipped_length_ratio = 0;  ///< share of answers that hit max_completion_length
   double grad_norm = 0, learning_rate = 0, loss = 0;
