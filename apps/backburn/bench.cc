@@ -2,7 +2,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <fstream>
@@ -10,6 +9,7 @@
 #include <sstream>
 
 #include "backburn/base/error.h"
+#include "backburn/base/peak_memory.h"
 #include "backburn/base/stopwatch.h"
 #include "backburn/generate/rollout.h"
 #include "backburn/text/prompt_set.h"
@@ -29,12 +29,6 @@ struct BenchFlags {
   bool json = false;
   train::GrpoOptions grpo;
 };
-
-double peak_rss_gib() {
-  struct rusage usage = {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / (1024.0 * 1024.0);
-}
 
 // What this machine can do at best: LibTorch's largest products, and reading memory once.
 Json machine() {

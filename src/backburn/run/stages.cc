@@ -1,12 +1,11 @@
 #include "backburn/run/stages.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <map>
 #include <set>
 
 #include "backburn/base/error.h"
+#include "backburn/base/peak_memory.h"
 #include "backburn/base/progress.h"
 #include "backburn/base/stopwatch.h"
 #include "backburn/defense/refusal_sft.h"
@@ -156,12 +155,6 @@ defense::DefenseInputs defense_inputs(const Run& run, const model::Model& model,
           run.judge,
           static_cast<uint64_t>(run.recipe.seed),
           run.folder.checkpoint(stage)};
-}
-
-double peak_rss_gib() {
-  struct rusage usage = {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / (1024.0 * 1024.0);  // Linux counts in KiB
 }
 
 // Logs a defense's steps and shows its progress.
