@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """backburn beside TRL and llama.cpp, by turns in one run: what `make bench` calls.
 
-    python3 bench/compare.py [--rounds 3] [--only REGEX] [--models smollm2-135m-instruct,qwen2.5-coder-0.5b]
+    python3 bench/compare.py [--rounds 3] [--only REGEX [--write]] [--models smollm2-135m-instruct,qwen2.5-coder-0.5b]
 
 Writes bench/results.json (a key a ratio, its median over the rounds; `rows` has every figure and the commands) and the table
 between the bench marks of README.md. A round runs ours and theirs once after the other, each in a process of its own that
@@ -229,11 +229,12 @@ def write_readme(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="cases whose name matches (nothing is written then)")
+    parser.add_argument("--only", default="", help="cases whose name matches; nothing is written then, but for --write")
+    parser.add_argument("--write", action="store_true", help="with --only: write, with these cases alone")
     parser.add_argument("--models", default=",".join(MODELS))
     flags = parser.parse_args()
     peak, rows = measure(flags)
-    if flags.only:
+    if flags.only and not flags.write:
         return
     medians = {key: statistics.median(row["ratios"]) for key, row in rows.items()}
     RESULTS.write_text(json.dumps({**medians, "machine": {"cpu": cpu_name(), **peak}, "rows": rows}, indent=1) + "\n")
