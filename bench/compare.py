@@ -106,11 +106,11 @@ def defended_round(prefix, commands):
 
 
 def llama_speeds(gguf, threads):
-    """Generated tokens a second by rows; the prompt is shared and its time is not counted."""
+    """Generated tokens a second by rows; the prompt is shared and its time counts, as in ours."""
     out, _ = run([LLAMA / "llama-batched-bench", "-m", gguf, "-npp", 32, "-ntg", 48, "-npl", "1,8,32,64", "-pps", "-c", 8192,
                   "-b", 2048, "-ub", 512, "-t", threads, "--output-format", "jsonl"])
     lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    return {line["pl"]: line["speed_tg"] for line in lines}
+    return {line["pl"]: line["pl"] * line["tg"] / line["t"] for line in lines}
 
 
 def rollout_round(model, peak):
@@ -207,14 +207,19 @@ def title(key):
     return model + what + (LENGTHS[length] if key.startswith(("grpo_step", "update", "memory")) else "")
 
 
+def figure(value):
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def table(rows, peak):
+    rounds = max(len(row["ratios"]) for row in rows.values())
     lines = [f"`make bench` on {cpu_name()}, {peak['threads']} threads: bf16 products at {peak['gemm_gflops']:.0f} GFLOP/s, memory read at "
-             f"{peak['read_gb_per_s']:.0f} GB/s. Medians of {max(len(row['ratios']) for row in rows.values())} rounds by turns; LoRA r = 16, bf16.", "",
+             f"{peak['read_gb_per_s']:.0f} GB/s. Medians of {rounds} round{'s' if rounds > 1 else ''} by turns; LoRA r = 16, bf16.", "",
              "| | backburn | peer | ratio (min–max) |", "|---|---|---|---|"]
     for key, row in rows.items():
         peer = PEER_NAMES.get(key.rsplit("_", 1)[-1], "this machine's limit")
         ours, theirs, middle = (statistics.median(row[side]) for side in ("ours", "theirs", "ratios"))
-        lines.append(f"| {title(key)} | {ours:.3g} {row['unit']} | {peer}: {theirs:.3g} {row['unit']} | "
+        lines.append(f"| {title(key)} | {figure(ours)} {row['unit']} | {peer}: {figure(theirs)} {row['unit']} | "
                      f"**{middle:.2f}** ({min(row['ratios']):.2f}–{max(row['ratios']):.2f}) |")
     return "\n".join(lines)
 
