@@ -3,7 +3,7 @@
 
     python3 bench/compare.py [--rounds 3] [--only REGEX [--write]] [--models smollm2-135m-instruct,qwen2.5-coder-0.5b]
 
-Writes bench/results.json (a key a ratio, its median over the rounds; `rows` has every figure and the commands) and the table
+Writes bench/results.json (a key a ratio, its median over the rounds; `rows` has every figure) and the table
 between the bench marks of README.md. A round runs ours and theirs once after the other, each in a process of its own that
 warms up first, so a ratio's two halves saw the same machine. Peers: bench/setup.sh.
 """
@@ -26,7 +26,7 @@ LLAMA = PEERS / "llama.cpp/build/bin"
 PYTHON = ROOT / ".venv-tools/bin/python"
 PROMPTS = ROOT / "bench/prompts"
 RESULTS = ROOT / "bench/results.json"
-MODELS = {"smollm2-135m-instruct": "", "qwen2.5-coder-0.5b": "qwen_"}
+SMALL, VENDOR = "smollm2-135m-instruct", "qwen2.5-coder-0.5b"
 DEFENSE = ["--set", "defend.rl_steps=0", "--set", "defend.sharpen_steps=12", "--set", "defend.learning_rate=7e-4",
            "--set", "data.anchor_prompts=64"]
 
@@ -151,17 +151,16 @@ def ratio(unit, ours, theirs):
 
 
 def cases(models, peak):
-    small, vendor = "smollm2-135m-instruct", "qwen2.5-coder-0.5b"
-    if small in models:
-        yield "grpo", lambda: grpo_round("", "", grpo(folder(small), "benign4", 48, 3, True), peak)
-        yield "rollout", lambda: rollout_round(small, peak)
-        yield "defended", lambda: defended_round("", grpo(defended(small), "restricted4", 48, 5, False))
-        yield "grpo-long", lambda: grpo_round("", "_8x8x128", grpo(folder(small), "benign8", 128, 1, True), peak)
-        yield "startup", lambda: startup_round(small)
-        yield "tokenizer", lambda: tokenizer_round(small, ROOT / "data/benign.jsonl")
-    if vendor in models:
-        yield "qwen-grpo", lambda: grpo_round("qwen_", "", grpo(folder(vendor), "benign4", 48, 1, True), peak)
-        yield "qwen-defended", lambda: defended_round("qwen_", grpo(defended(vendor), "restricted4", 48, 2, False))
+    if SMALL in models:
+        yield "grpo", lambda: grpo_round("", "", grpo(folder(SMALL), "benign4", 48, 3, True), peak)
+        yield "rollout", lambda: rollout_round(SMALL, peak)
+        yield "defended", lambda: defended_round("", grpo(defended(SMALL), "restricted4", 48, 5, False))
+        yield "grpo-long", lambda: grpo_round("", "_8x8x128", grpo(folder(SMALL), "benign8", 128, 1, True), peak)
+        yield "startup", lambda: startup_round(SMALL)
+        yield "tokenizer", lambda: tokenizer_round(SMALL, ROOT / "data/benign.jsonl")
+    if VENDOR in models:
+        yield "qwen-grpo", lambda: grpo_round("qwen_", "", grpo(folder(VENDOR), "benign4", 48, 1, True), peak)
+        yield "qwen-defended", lambda: defended_round("qwen_", grpo(defended(VENDOR), "restricted4", 48, 2, False))
 
 
 def measure(flags):
@@ -191,7 +190,6 @@ def cpu_name():
 WHAT = [("grpo_step", "GRPO step"), ("update", "update alone"), ("memory", "peak memory"),
         ("defended_attack", "attack step on a defended model"), ("startup", "start to first token"),
         ("decode_bandwidth_share", "decoding one row: share of the memory's bandwidth"), ("tokenizer", "tokenizer")]
-LENGTHS = {"": ", 4 × 8 × 48 tokens", "_8x8x128": ", 8 × 8 × 128 tokens"}
 PEER_NAMES = {"trl": "TRL", "llamacpp": "llama.cpp", "transformers": "Transformers", "face": "Hugging Face tokenizers"}
 
 
@@ -203,8 +201,9 @@ def title(key):
     if key == "update_gemm_share":
         return f"{model}update: share of the machine's bf16 products"
     what = next(text for start, text in WHAT if key.startswith(start))
-    length = "_8x8x128" if "8x8x128" in key else ""
-    return model + what + (LENGTHS[length] if key.startswith(("grpo_step", "update", "memory")) else "")
+    if not key.startswith(("grpo_step", "update", "memory")):
+        return model + what
+    return f"{model}{what}, {'8 × 8 × 128' if '8x8x128' in key else '4 × 8 × 48'} tokens"
 
 
 def figure(value):
@@ -236,7 +235,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="cases whose name matches; nothing is written then, but for --write")
     parser.add_argument("--write", action="store_true", help="with --only: write, with these cases alone")
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default=f"{SMALL},{VENDOR}")
     flags = parser.parse_args()
     peak, rows = measure(flags)
     if flags.only and not flags.write:

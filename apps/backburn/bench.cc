@@ -4,11 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <set>
-#include <sstream>
 
 #include "backburn/base/error.h"
+#include "backburn/base/files.h"
 #include "backburn/base/peak_memory.h"
 #include "backburn/base/stopwatch.h"
 #include "backburn/generate/rollout.h"
@@ -30,19 +29,17 @@ struct BenchFlags {
   train::GrpoOptions grpo;
 };
 
-// What this machine can do at best: LibTorch's largest products, and reading memory once.
+// What this machine can do at best: LibTorch's largest products in the type that models compute in, and reading memory
+// once.
 Json machine() {
   const at::NoGradGuard no_grad;
   constexpr int64_t size = 4096;
   double gflops = 0;
-  for (const auto dtype : {at::kBFloat16, at::kFloat}) {
-    if (dtype == at::kFloat && model::default_dtype() != at::kFloat) continue;
-    const auto left = at::ones({size, size}, dtype);
-    for (int i = 0; i < best_of; ++i) {
-      const Stopwatch watch;
-      at::matmul(left, left);
-      gflops = std::max(gflops, 2e-9 * size * size * size / watch.seconds());
-    }
+  const auto matrix = at::ones({size, size}, model::default_dtype());
+  for (int i = 0; i < best_of; ++i) {
+    const Stopwatch watch;
+    at::matmul(matrix, matrix);
+    gflops = std::max(gflops, 2e-9 * size * size * size / watch.seconds());
   }
   const auto memory = at::ones({int64_t{1} << 28}, at::kFloat);
   double bandwidth = 0;
@@ -129,11 +126,7 @@ Json rollouts(const BenchFlags& flags, const model::Model& model) {
 
 Json tokenizing(const BenchFlags& flags, const model::Model& model) {
   if (flags.prompts.empty()) fail_usage("--measure tokenizer wants --prompts FILE: any text");
-  std::ifstream file(flags.prompts, std::ios::binary);
-  if (!file) fail("{}: cannot be read", flags.prompts);
-  std::stringstream whole;
-  whole << file.rdbuf();
-  const std::string text = whole.str();
+  const std::string text = read_file(flags.prompts);
   Json steps = Json::array();
   for (int64_t i = 0; i < flags.repeats; ++i) {
     const Stopwatch watch;

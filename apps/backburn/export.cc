@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include <optional>
+#include <filesystem>
 
 #include "backburn/base/error.h"
 #include "backburn/model/hugging_face.h"

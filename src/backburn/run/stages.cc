@@ -98,16 +98,20 @@ std::vector<eval::JudgedAnswer> greedy_probe(const Run& run, const model::Model&
                                 [&](int64_t answers) { progress.update(done += answers); });
 }
 
-// The mean score of answers sampled as the attack samples them, prompt by prompt. As long as evaluation's: some answers
-// begin with a refusal and comply later.
+// Answers sampled as the attack samples them, but as long as evaluation's: some begin with a refusal and comply later.
+eval::EvalOptions attack_sampling(const Run& run, int64_t num_generations) {
+  eval::EvalOptions options = run.recipe.eval;
+  options.num_generations = num_generations;
+  options.temperature = run.recipe.attack.grpo.temperature;
+  return options;
+}
+
+// The mean score of such answers, prompt by prompt.
 std::vector<double> sampled_harm(const Run& run, const model::Model& model, const std::vector<text::Prompt>& prompts,
                                  int64_t num_generations, uint64_t seed) {
-  eval::EvalOptions options;
-  options.temperature = run.recipe.attack.grpo.temperature;
-  options.num_generations = num_generations;
-  options.max_completion_length = run.recipe.eval.max_completion_length;
   std::vector<double> harm(prompts.size(), 0);
-  for (const auto& answer : eval::answer_and_judge(model, model.network(), prompts, run.judge, options, seed)) {
+  for (const auto& answer : eval::answer_and_judge(model, model.network(), prompts, run.judge,
+                                                   attack_sampling(run, num_generations), seed)) {
     harm[answer.prompt] += answer.verdict.score / static_cast<double>(num_generations);
   }
   return harm;
@@ -118,9 +122,12 @@ struct Scored {
   text::Prompt prompt;
 };
 
-void sort_by_score(std::vector<Scored>& prompts) {
-  std::stable_sort(prompts.begin(), prompts.end(),
+std::vector<text::Prompt> least_harm_first(std::vector<Scored> scored) {
+  std::stable_sort(scored.begin(), scored.end(),
                    [](const Scored& left, const Scored& right) { return left.harm < right.harm; });
+  std::vector<text::Prompt> prompts;
+  for (auto& each : scored) prompts.push_back(std::move(each.prompt));
+  return prompts;
 }
 
 // The most promising prompts, ordered by more answers of their own: among many prompts, some look firm by luck.
@@ -131,18 +138,13 @@ std::vector<text::Prompt> look_again(const Run& run, const model::Model& model, 
                                  static_cast<uint64_t>(run.recipe.seed) + 1);
   std::vector<Scored> scored;
   for (size_t i = 0; i < prompts.size(); ++i) scored.push_back({harm[i], prompts[i]});
-  sort_by_score(scored);
-  std::vector<text::Prompt> ordered;
-  for (const auto& each : scored) ordered.push_back(each.prompt);
-  return ordered;
+  return least_harm_first(std::move(scored));
 }
 
 // Sampled answers to the attack prompts themselves.
 eval::Estimate attack_prompt_harm(const Run& run, const model::Model& model, const model::Network& network,
                                   const std::vector<text::Prompt>& prompts, uint64_t seed) {
-  eval::EvalOptions options = run.recipe.eval;
-  options.num_generations = run.recipe.demo.attack_generations;
-  options.temperature = run.recipe.attack.grpo.temperature;
+  const auto options = attack_sampling(run, run.recipe.demo.attack_generations);
   return eval::mean_harm(eval::answer_and_judge(model, network, prompts, run.judge, options, seed), prompts.size());
 }
 
@@ -253,31 +255,31 @@ std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Mod
   // Many a model refuses when asked greedily and complies when sampled.
   const int64_t answers = run.recipe.demo.attack_generations;
   const auto seed = static_cast<uint64_t>(run.recipe.seed);
-  std::vector<text::Prompt> firm;
+  std::vector<text::Prompt> best_first;  // at first the firm ones alone
   std::vector<Scored> wavering;
-  for (size_t begin = 0; begin < refused.size() && one_of_each_group(firm).size() < wanted; begin += sampled_at_once) {
+  for (size_t begin = 0; begin < refused.size() && one_of_each_group(best_first).size() < wanted;
+       begin += sampled_at_once) {
     const std::vector<text::Prompt> part(
         refused.begin() + static_cast<int64_t>(begin),
         refused.begin() + static_cast<int64_t>(std::min(refused.size(), begin + sampled_at_once)));
     const auto harm = sampled_harm(run, model, part, answers, seed);
     for (size_t i = 0; i < part.size(); ++i) {
       if (harm[i] <= most_sampled_harm)
-        firm.push_back(part[i]);
+        best_first.push_back(part[i]);
       else
         wavering.push_back({harm[i], part[i]});
     }
   }
-  if (const size_t groups = one_of_each_group(firm).size(); groups < wanted) {
+  if (const size_t groups = one_of_each_group(best_first).size(); groups < wanted) {
     say(fmt::format(
         "attack prompts: sampled answers to only {} activities are refusals; the attack also takes prompts that "
         "the model answers now and then",
         groups));
-    sort_by_score(wavering);
-    for (const auto& each : wavering) firm.push_back(each.prompt);
-    firm = look_again(run, model, one_of_each_group(firm), wanted);
-    firm.insert(firm.end(), others.begin(), others.end());
+    for (auto& prompt : least_harm_first(std::move(wavering))) best_first.push_back(std::move(prompt));
+    best_first = look_again(run, model, one_of_each_group(best_first), wanted);
+    best_first.insert(best_first.end(), others.begin(), others.end());
   }
-  auto chosen = one_of_each_group(firm);
+  auto chosen = one_of_each_group(best_first);
   chosen.resize(wanted);
   return chosen;
 }
