@@ -64,6 +64,12 @@ TEST(Data, BundledActivitiesAreNeverInBothSplits) {
   EXPECT_GE(data.refusals.size(), 20u);
 }
 
+TEST(Data, OutrightPromptsAreForTrainingAlone) {
+  const auto without = load_data({}), with = load_data({.outright = true});
+  EXPECT_EQ(with.restricted_train.size(), without.restricted_train.size() + 30);
+  EXPECT_EQ(with.restricted_heldout.size(), without.restricted_heldout.size());
+}
+
 TEST(Data, AFileWithoutSplitsIsSplitByThirds) {
   const TemporaryFolder folder;
   write_file(folder.path() / "mine.txt", "one\ntwo\nthree\nfour\nfive\nsix\n");

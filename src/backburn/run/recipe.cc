@@ -62,6 +62,8 @@ Options options_of(Recipe& recipe) {
   options.add("judge", recipe.judge, "who scores harm", judges);
   options.add("data.restricted", recipe.data.restricted,
               "prompts to refuse (.jsonl, .csv, .json, .txt); empty: bundled");
+  options.add("data.outright", recipe.data.outright,
+              "also train on (and attack with) the bundled prompts that state their dishonesty outright");
   options.add("data.benign", recipe.data.benign, "prompts to answer as before; empty: bundled");
   options.add("data.refusals", recipe.data.refusals, "ordinary refusals, one a line, for align; empty: bundled");
   options.add("data.anchor_prompts", recipe.data.anchor_prompts, "benign training prompts that anchor; 0: all",
@@ -90,6 +92,9 @@ PromptData load_data(const DataOptions& options) {
   PromptData data;
   split(prompts_of(options.restricted, "data/restricted.jsonl"), options.restricted, data.restricted_train,
         data.restricted_heldout);
+  if (options.outright) {
+    for (auto& prompt : prompts_of("", "data/outright.jsonl")) data.restricted_train.push_back(std::move(prompt));
+  }
   split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout);
   data.refusals = options.refusals.empty() ? lines_of(embedded_file("data/refusals.txt"), "data/refusals.txt")
                                            : lines_of(read_file(options.refusals), options.refusals);
@@ -102,7 +107,7 @@ std::string read_recipe(const std::string& name_or_path) {
       return std::string(embedded_file("recipes/" + name_or_path + ".yaml"));
     } catch (const std::out_of_range&) {
       fail_usage(
-          "no bundled recipe is called \"{}\" (demo, demo-qwen2.5-coder-0.5b, smoke); for a file of your own give "
+          "no bundled recipe is called \"{}\" (demo, demo-vendor, smoke); for a file of your own give "
           "its path, such as ./{}.yaml",
           name_or_path, name_or_path);
     }

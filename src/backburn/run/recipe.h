@@ -13,6 +13,7 @@ namespace backburn::run {
 /// Where prompts come from. An empty path means the bundled file.
 struct DataOptions {
   std::string restricted;             ///< prompts that the model shall refuse
+  bool outright = false;              ///< also the bundled ones that state their dishonesty, for training
   std::string benign;                 ///< prompts that it shall answer as before
   std::string refusals;               ///< ordinary refusals, one a line, for align
   int64_t anchor_prompts = 400;       ///< benign training prompts whose answers are the anchor; 0: all
@@ -60,7 +61,7 @@ struct PromptData {
 /// row when it has no groups. Errors: a file's own, and too few rows to split.
 PromptData load_data(const DataOptions& options);
 
-/// The recipe file of that path, or the bundled one of that name ("demo", "demo-qwen2.5-coder-0.5b", "smoke").
+/// The recipe file of that path, or the bundled one of that name ("demo", "demo-vendor", "smoke").
 std::string read_recipe(const std::string& name_or_path);
 
 }  // namespace backburn::run
