@@ -4,40 +4,12 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
-#include "backburn/base/rng.h"
+#include "backburn/model/activations.h"
 #include "backburn/model/packed.h"
+#include "model/tiny_model.h"
 
 namespace backburn::model {
 namespace {
-
-ModelConfig small_config(bool bias) {
-  ModelConfig config;
-  config.architecture = "llama";
-  config.vocab_size = 96;
-  config.hidden_size = 64;
-  config.intermediate_size = 96;
-  config.num_hidden_layers = 2;
-  config.num_attention_heads = 4;
-  config.num_key_value_heads = 2;
-  config.head_dim = 32;
-  config.max_position_embeddings = 128;
-  config.rope_theta = 10000;
-  config.rms_norm_eps = 1e-5;
-  config.attention_bias = bias;
-  config.tie_word_embeddings = true;
-  return config;
-}
-
-Weights random_weights(const ModelConfig& config) {
-  at::manual_seed(3);
-  Weights weights;
-  for (const NamedWeight& each : named_weights(config, weights)) {
-    const bool norm = each.name.find("norm") != std::string::npos;
-    *each.tensor = (at::randn(each.shape) * (norm ? 0.1 : 0.2) + (norm ? 1.0 : 0.0)).to(at::kBFloat16);
-  }
-  weights.head = weights.embedding;
-  return weights;
-}
 
 // Two trees with branches, and a lone sequence.
 std::vector<TokenTree> some_trees() {
@@ -53,7 +25,7 @@ double gap(const at::Tensor& left, const at::Tensor& right) {
 class PackedDecoder : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
-    config = small_config(GetParam());
+    config = packed_config(GetParam());
     plain = random_weights(config);
     fast = plain;
     fast.packed = PackedWeights::make(config, plain);
@@ -116,6 +88,43 @@ TEST_P(PackedDecoder, TokenByTokenEqualsAllAtOnce) {
     const auto hidden = decode_step(network, ids, cache);
     EXPECT_TRUE(at::equal(hidden[0], whole[token - 1])) << "token " << token;
   }
+}
+
+// A rollout's activations in place of the update's forward pass: the same bits, forward and backward.
+TEST_P(PackedDecoder, WhatGenerationRecordedServesTheGradient) {
+  const TokenTree tree{{1, 2, 3}, {{4, 5, 6}, {7, 8, 9}}};
+  const auto tokens = pack({&tree, 1});
+  Activations record = allocate_activations(config, adapter.rank, 20);
+  {
+    const at::NoGradGuard no_grad;
+    const Adapter prepared = frozen(adapter, at::kBFloat16, true);
+    const Network network{&config, &fast, &prepared};
+    const TokenTree start{{30, 31}, {}}, prompt{{1, 2, 3}, {}};
+    hidden_states(network, pack({&start, 1}), nullptr, record);  // of no use to this tree
+    std::vector<LayerKeyValues> prefilled;
+    hidden_states(network, pack({&prompt, 1}), &prefilled, record);
+    auto cache = KeyValueCache::allocate(config, 2, 10, at::kBFloat16);
+    for (int64_t row = 0; row < 2; ++row) cache.load(row, prefilled, std::vector<TokenRange>{{0, 3}});
+    for (const std::vector<int32_t>& ids : {std::vector<int32_t>{4, 7}, {5, 8}, {6, 9}}) {
+      decode_step(network, ids, cache, record);
+    }
+  }
+  EXPECT_EQ(record.used, 11);
+  const auto gradients = [&](const at::Tensor& hidden) {
+    for (auto& each : adapter.parameters()) each.mutable_grad().reset();
+    hidden.to(at::kFloat).square().sum().backward();
+    std::vector<at::Tensor> all;
+    for (const auto& each : adapter.parameters()) all.push_back(each.grad().flatten());
+    return at::cat(all);
+  };
+  const Network network{&config, &fast, &adapter};
+  const auto computed = hidden_states(network, tokens);
+  const auto recorded =
+      recorded_hidden_states(network, tokens, record, std::vector<int64_t>{2, 3, 4, 5, 7, 9, 6, 8, 10});
+  EXPECT_TRUE(at::equal(recorded, computed));
+  const auto wanted = gradients(computed);
+  EXPECT_GT(wanted.norm().item<double>(), 0);
+  EXPECT_TRUE(at::equal(gradients(recorded), wanted));
 }
 
 TEST_P(PackedDecoder, LogitsAreTheHeads) {

@@ -58,7 +58,18 @@ int64_t shared_beginning(std::span<const RolloutRequest> requests) {
   return static_cast<int64_t>(shared);
 }
 
-Prefill prefill(const model::Network& network, std::span<const RolloutRequest> all, size_t first, size_t count) {
+// Notes where the next pass puts the tokens of these prompts.
+void record_prompts(RolloutRecord& record, const Prefill& prefill) {
+  const int64_t begin = record.activations.used;
+  for (size_t i = 0; i < prefill.count; ++i) {
+    auto& rows = record.prompt_rows.emplace_back();
+    for (int64_t at = 0; at < prefill.shared; ++at) rows.push_back(begin + at);
+    for (int64_t at = prefill.begins[i]; at < prefill.begins[i + 1]; ++at) rows.push_back(begin + at);
+  }
+}
+
+Prefill prefill(const model::Network& network, std::span<const RolloutRequest> all, size_t first, size_t count,
+                RolloutRecord* record) {
   const Phase phase("prefill");
   const auto requests = all.subspan(first, count);
   Prefill result;
@@ -73,7 +84,10 @@ Prefill prefill(const model::Network& network, std::span<const RolloutRequest> a
     at += static_cast<int64_t>(tree.branches.back().size());
   }
   result.begins.push_back(at);
-  const auto hidden = hidden_states(network, model::pack({&tree, 1}), &result.key_values);
+  if (record != nullptr) record_prompts(*record, result);
+  const auto tokens = model::pack({&tree, 1});
+  const auto hidden = record == nullptr ? hidden_states(network, tokens, &result.key_values)
+                                        : hidden_states(network, tokens, &result.key_values, record->activations);
   std::vector<int64_t> last;
   for (size_t i = 1; i < result.begins.size(); ++i) last.push_back(result.begins[i] - 1);
   result.logits = logits(network, hidden.index_select(0, at::tensor(last, at::kLong)));
@@ -82,8 +96,9 @@ Prefill prefill(const model::Network& network, std::span<const RolloutRequest> a
 
 class Rollout {
  public:
-  Rollout(const model::Network& network, std::span<const RolloutRequest> requests, const RolloutOptions& options)
-      : network_(network), requests_(requests), options_(options), completions_(requests.size()) {
+  Rollout(const model::Network& network, std::span<const RolloutRequest> requests, const RolloutOptions& options,
+          RolloutRecord* record)
+      : network_(network), requests_(requests), options_(options), record_(record), completions_(requests.size()) {
     int64_t longest = 0;
     int64_t total = 0;
     for (size_t i = 0; i < requests.size(); ++i) {
@@ -132,7 +147,7 @@ class Rollout {
       answers += request.num_generations;
       ++count;
     }
-    waiting_ = prefill(network_, requests_, next_request_, count);
+    waiting_ = prefill(network_, requests_, next_request_, count, record_);
     next_request_ += count;
   }
 
@@ -205,7 +220,7 @@ class Rollout {
         draws.push_back(uniform(options_.seed, answer.stream, said.size()));
       }
     }
-    auto distributions = logits(network_, decode_step(network_, ids, cache_));
+    auto distributions = logits(network_, step(ids));
     if (draws.size() > ids.size()) distributions = distributions.index_select(0, at::tensor(row_of_answer, at::kLong));
     const auto tokens = sample(distributions, draws, options_.sampling);
 
@@ -215,6 +230,18 @@ class Rollout {
     answers_ -= finished;
     remove_empty_rows();
     return finished;
+  }
+
+  // The hidden states that the rows' last tokens lead to, [rows, hidden].
+  at::Tensor step(const std::vector<int32_t>& ids) {
+    if (record_ == nullptr) return decode_step(network_, ids, cache_);
+    for (size_t row = 0; row < rows_.size(); ++row) {
+      for (const Answer& answer : rows_[row].answers) {
+        completions_[rows_[row].request][answer.index].rows.push_back(record_->activations.used +
+                                                                      static_cast<int64_t>(row));
+      }
+    }
+    return decode_step(network_, ids, cache_, record_->activations);
   }
 
   // Gives each answer of a row its token, the next of `tokens`. Those that no longer say the same as the first of them
@@ -263,6 +290,7 @@ class Rollout {
   const model::Network network_;
   std::span<const RolloutRequest> requests_;
   const RolloutOptions& options_;
+  RolloutRecord* record_;  // null: none
   std::vector<std::vector<Completion>> completions_;
   int64_t max_rows_ = 0;
   model::KeyValueCache cache_;
@@ -274,14 +302,22 @@ class Rollout {
 
 }  // namespace
 
+int64_t most_tokens(std::span<const RolloutRequest> requests, int64_t max_completion_length) {
+  int64_t tokens = 0;
+  for (const RolloutRequest& request : requests) {
+    tokens += static_cast<int64_t>(request.prompt.size()) + request.num_generations * (max_completion_length - 1);
+  }
+  return tokens;
+}
+
 std::vector<std::vector<Completion>> rollout(const model::Network& network, std::span<const RolloutRequest> requests,
                                              const RolloutOptions& options,
-                                             const std::function<void(int64_t)>& on_finished) {
+                                             const std::function<void(int64_t)>& on_finished, RolloutRecord* record) {
   if (requests.empty()) return {};
   const at::NoGradGuard no_grad;
-  if (network.adapter == nullptr) return Rollout(network, requests, options).run(on_finished);
+  if (network.adapter == nullptr) return Rollout(network, requests, options, record).run(on_finished);
   const model::Adapter adapter = model::frozen(*network.adapter, network.dtype(), network.weights->packed != nullptr);
-  return Rollout({network.config, network.weights, &adapter}, requests, options).run(on_finished);
+  return Rollout({network.config, network.weights, &adapter}, requests, options, record).run(on_finished);
 }
 
 }  // namespace backburn::generate

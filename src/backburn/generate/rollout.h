@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backburn/generate/sampler.h"
+#include "backburn/model/activations.h"
 #include "backburn/model/transformer.h"
 
 namespace backburn::generate {
@@ -25,7 +26,18 @@ struct Completion {
   std::vector<float> logprobs;   ///< a value per id, see SampledToken
   std::vector<float> entropies;  ///< a value per id, nats
   bool stopped = false;          ///< ended by a stop token, not by the length limit
+  /// With a record: the rows of all ids but the last, which the model was never asked to go on from.
+  std::vector<int64_t> rows;
 };
+
+/// The activations of a whole rollout, for the update on its answers.
+struct RolloutRecord {
+  model::Activations activations;
+  std::vector<std::vector<int64_t>> prompt_rows;  ///< a row per token of each request's prompt
+};
+
+/// Tokens that a rollout computes at the most.
+int64_t most_tokens(std::span<const RolloutRequest> requests, int64_t max_completion_length);
 
 struct RolloutOptions {
   SamplingOptions sampling = {};
@@ -37,9 +49,11 @@ struct RolloutOptions {
 /// Samples all requests: each prompt is prefilled once for its whole group, answers of a group are decoded once for as
 /// long as they say the same, a finished row leaves the batch at once, and the next waiting answer takes its place.
 /// Returns, for each request, its num_generations answers in order of index. `on_finished`, if given, is told the
-/// number of answers finished since the last call. Ctrl-C stops with an Error.
+/// number of answers finished since the last call. `record`, if given, has room for most_tokens (see activations.h for
+/// what else it takes) and is filled. Ctrl-C stops with an Error.
 std::vector<std::vector<Completion>> rollout(const model::Network& network, std::span<const RolloutRequest> requests,
                                              const RolloutOptions& options,
-                                             const std::function<void(int64_t)>& on_finished = {});
+                                             const std::function<void(int64_t)>& on_finished = {},
+                                             RolloutRecord* record = nullptr);
 
 }  // namespace backburn::generate

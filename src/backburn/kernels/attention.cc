@@ -203,7 +203,7 @@ void team_attend_gradient(const HeadShape& shape, const int64_t* trees, int64_t 
 }
 
 void team_attend_cached(const HeadShape& shape, int64_t rows, const bf16* qkv, const int64_t* lengths, int64_t capacity,
-                        bf16* keys, bf16* values, bf16* out) {
+                        bf16* keys, bf16* values, bf16* out, float* log_sums) {
   const int64_t repeat = shape.heads / shape.key_value_heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   const auto bytes = static_cast<size_t>(shape.head_dim) * sizeof(bf16);
@@ -221,8 +221,9 @@ void team_attend_cached(const HeadShape& shape, int64_t rows, const bf16* qkv, c
       std::memcpy(held_values + lengths[row] * shape.head_dim, new_key + shape.keys(), bytes);
       const Run run{held_keys, held_values, shape.head_dim, lengths[row] + 1};
       for (int64_t head = key_value_head * repeat; head < (key_value_head + 1) * repeat; ++head) {
-        attend<registers.value>(own + head * shape.head_dim, &run, 1, scale, scores.get(),
-                                out + row * shape.queries() + head * shape.head_dim);
+        const float log_sum = attend<registers.value>(own + head * shape.head_dim, &run, 1, scale, scores.get(),
+                                                      out + row * shape.queries() + head * shape.head_dim);
+        if (log_sums != nullptr) log_sums[row * shape.heads + head] = log_sum;
       }
     }
   });

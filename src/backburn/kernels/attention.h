@@ -33,8 +33,9 @@ void team_attend_gradient(const HeadShape& shape, const int64_t* trees, int64_t 
                           float* qkv_gradient);
 
 /// One decode step: puts the rows' new keys and values at place lengths[row] of the cache, and attends to all up to
-/// there. qkv [rows, width]; keys, values [rows, key_value_heads, capacity, head_dim]; out [rows, heads × head_dim].
+/// there. qkv [rows, width]; keys, values [rows, key_value_heads, capacity, head_dim]; out and log_sums as in
+/// team_attend.
 void team_attend_cached(const HeadShape& shape, int64_t rows, const bf16* qkv, const int64_t* lengths, int64_t capacity,
-                        bf16* keys, bf16* values, bf16* out);
+                        bf16* keys, bf16* values, bf16* out, float* log_sums);
 
 }  // namespace backburn::kernels

@@ -10,6 +10,7 @@
 #include "backburn/kernels/attention.h"
 #include "backburn/kernels/elementwise.h"
 #include "backburn/kernels/parallel.h"
+#include "backburn/model/activations.h"
 #include "backburn/model/packed.h"
 #include "backburn/model/rotary.h"
 
@@ -45,6 +46,7 @@ struct Pass {
   const Weights* weights = nullptr;
   std::shared_ptr<const PackedAdapter> adapter;  // null: the base model
   int64_t tokens = 0;
+  int64_t rank = 0;  // of the adapter
   kernels::HeadShape heads;
   Rotary rotary;
 
@@ -62,34 +64,50 @@ Pass make_pass(const Network& network, const Tensor& positions, bool with_gradie
           network.weights,
           std::move(adapter),
           positions.size(0),
+          network.adapter == nullptr ? 0 : network.adapter->rank,
           head_shape(*network.config),
           rotary_at(*network.config, positions)};
 }
 
-// The values of one layer that its gradient reads again. `low` are the low-rank parts, x · Aᵀ, by product.
-struct LayerTape {
-  Tensor input, qkv, attended, log_sums, middle, gate_up;
-  std::array<Tensor, 4> low;
-};
-
-LayerTape make_tape(const Pass& pass, bool with_gradient) {
-  const int64_t hidden = pass.config->hidden_size;
-  LayerTape tape;
-  tape.qkv = buffer(pass.tokens, pass.heads.width());
-  tape.attended = buffer(pass.tokens, pass.heads.queries());
-  tape.middle = buffer(pass.tokens, hidden);
-  if (with_gradient) {
-    tape.log_sums = at::empty({pass.tokens, pass.heads.heads}, at::kFloat);
-    tape.gate_up = buffer(pass.tokens, 2 * pass.config->intermediate_size);
+std::array<int64_t, 4> low_widths(int64_t rank) {
+  std::array<int64_t, 4> widths{};
+  for (size_t i = 0; i < widths.size(); ++i) {
+    widths[i] = static_cast<int64_t>(projections_of(static_cast<Product>(i)).size()) * padded_rank(rank);
   }
-  if (pass.adapter) {
-    for (size_t i = 0; i < tape.low.size(); ++i) tape.low[i] = buffer(pass.tokens, pass.adapter->layers[0][i].a.n());
-  }
-  return tape;
+  return widths;
 }
 
-// x · Wᵀ and the low-rank part of one product, whose first factor is computed into the tape here.
-Terms team_terms(const Pass& pass, size_t layer, Product product, const LayerTape& tape, const bf16* x) {
+// rank 0: no adapter. Without gradient, what only a gradient reads is left out, and so is the input.
+LayerActivations allocate_layer(const ModelConfig& config, int64_t rank, int64_t rows, bool with_gradient) {
+  const auto heads = head_shape(config);
+  LayerActivations layer;
+  layer.qkv = buffer(rows, heads.width());
+  layer.attended = buffer(rows, heads.queries());
+  layer.middle = buffer(rows, config.hidden_size);
+  if (with_gradient) {
+    layer.input = buffer(rows, config.hidden_size);
+    layer.log_sums = at::empty({rows, heads.heads}, at::kFloat);
+    layer.gate_up = buffer(rows, 2 * config.intermediate_size);
+  }
+  if (rank > 0) {
+    const auto widths = low_widths(rank);
+    for (size_t i = 0; i < widths.size(); ++i) layer.low[i] = buffer(rows, widths[i]);
+  }
+  return layer;
+}
+
+// Every tensor of a layer in turn.
+template <class Change>
+LayerActivations each_tensor(LayerActivations layer, const Change& change) {
+  for (Tensor* tensor : {&layer.input, &layer.qkv, &layer.attended, &layer.log_sums, &layer.middle, &layer.gate_up,
+                         &layer.low[0], &layer.low[1], &layer.low[2], &layer.low[3]}) {
+    if (tensor->defined()) *tensor = change(*tensor);
+  }
+  return layer;
+}
+
+// x · Wᵀ and the low-rank part of one product, whose first factor is computed into `tape` here.
+Terms team_terms(const Pass& pass, size_t layer, Product product, const LayerActivations& tape, const bf16* x) {
   const auto which = static_cast<size_t>(product);
   const kernels::PackedMatrix& w = pass.products(layer)[which];
   Terms terms{{x, w.k(), &w}, {}};
@@ -111,8 +129,8 @@ Scratch make_scratch(const Pass& pass) {
 
 // One layer, from tape.input to `output`. attend: fills tape.attended from tape.qkv; a team function.
 template <class Attend>
-void run_layer(const Pass& pass, size_t layer, const LayerTape& tape, const Scratch& scratch, const Tensor& output,
-               const Attend& attend) {
+void run_layer(const Pass& pass, size_t layer, const LayerActivations& tape, const Scratch& scratch,
+               const Tensor& output, const Attend& attend) {
   const LayerWeights& weights = pass.weights->layers[layer];
   const PackedWeights& packed = *pass.weights->packed;
   const int64_t m = pass.tokens;
@@ -166,31 +184,30 @@ TreeSights sights_of(const PackedTokens& tokens) {
   return result;
 }
 
-// What the gradient of a whole pass needs.
-struct Tape : torch::CustomClassHolder {
-  Pass pass;
-  TreeSights sights;
-  std::vector<LayerTape> layers;
-  Tensor last;  // before the final norm
-  int64_t rank = 0;
-  double scale = 1;
-};
-
-// Runs all layers; with `tape`, keeps what the gradient needs.
-Tensor run_layers(const Pass& pass, const TreeSights& sights, const Tensor& ids, Tape* tape,
-                  std::vector<LayerKeyValues>* key_values) {
-  Tensor x = at::embedding(pass.weights->embedding, ids);
+// Runs all layers. attend(layer, values): fills values.attended from values.qkv; a team function. With `record`, every
+// token's activations are kept behind record->used; without, each layer overwrites the one before.
+template <class Attend>
+Tensor run_layers(const Pass& pass, const Tensor& ids, Activations* record, std::vector<LayerKeyValues>* key_values,
+                  const Attend& attend) {
   const Scratch scratch = make_scratch(pass);
-  LayerTape values = make_tape(pass, tape != nullptr);
+  const auto recorded = [&](const Tensor& whole) { return whole.narrow(0, record->used, pass.tokens); };
+  Tensor input = at::embedding(pass.weights->embedding, ids);
+  Tensor output = record == nullptr ? at::empty_like(input) : Tensor();
+  LayerActivations values;
+  if (record == nullptr) {
+    values = allocate_layer(*pass.config, pass.rank, pass.tokens, false);
+  } else {
+    input = recorded(record->layers.front().input).copy_(input);
+  }
   for (size_t layer = 0; layer < pass.weights->layers.size(); ++layer) {
-    if (layer > 0 && tape != nullptr) values = make_tape(pass, true);
-    if (layer > 0 && key_values != nullptr) values.qkv = at::empty_like(values.qkv);
-    values.input = x;
-    const Tensor output = at::empty_like(x);
-    run_layer(pass, layer, values, scratch, output, [&] {
-      kernels::team_attend(pass.heads, pass.tokens, bits(values.qkv), sights.sights.data(), bits(values.attended),
-                           values.log_sums.defined() ? values.log_sums.data_ptr<float>() : nullptr);
-    });
+    if (record != nullptr) {
+      values = each_tensor(record->layers[layer], recorded);
+      output = recorded(layer + 1 < record->layers.size() ? record->layers[layer + 1].input : record->last);
+    } else if (layer > 0 && key_values != nullptr) {
+      values.qkv = at::empty_like(values.qkv);
+    }
+    values.input = input;
+    run_layer(pass, layer, values, scratch, output, [&] { attend(layer, values); });
     if (key_values != nullptr) {
       const auto part = [&](int64_t begin) {
         return values.qkv.narrow(1, begin, pass.heads.keys())
@@ -199,12 +216,30 @@ Tensor run_layers(const Pass& pass, const TreeSights& sights, const Tensor& ids,
       };
       key_values->push_back({part(pass.heads.queries()), part(pass.heads.queries() + pass.heads.keys())});
     }
-    if (tape != nullptr) tape->layers.push_back(values);
-    x = output;
+    std::swap(input, output);
   }
-  if (tape != nullptr) tape->last = x;
-  return final_norm(pass, x);
+  if (record != nullptr) record->used += pass.tokens;
+  return input;
 }
+
+float* floats(const Tensor& tensor) { return tensor.defined() ? tensor.data_ptr<float>() : nullptr; }
+
+Tensor run_packed_tokens(const Pass& pass, const TreeSights& sights, const Tensor& ids, Activations* record,
+                         std::vector<LayerKeyValues>* key_values) {
+  return run_layers(pass, ids, record, key_values, [&](size_t, const LayerActivations& values) {
+    kernels::team_attend(pass.heads, pass.tokens, bits(values.qkv), sights.sights.data(), bits(values.attended),
+                         floats(values.log_sums));
+  });
+}
+
+// What the gradient of a whole pass needs.
+struct Tape : torch::CustomClassHolder {
+  Pass pass;
+  TreeSights sights;
+  Activations values;
+  int64_t rank = 0;
+  double scale = 1;
+};
 
 // The gradients of a product's low-rank factors, each projection's padded to whole registers.
 struct LowRankGradient {
@@ -236,7 +271,7 @@ BackwardBuffers make_backward_buffers(const Tape& tape) {
                           buffer(m, pass.heads.width()),
                           at::empty({m, pass.heads.width()}, at::kFloat),
                           {}};
-  for (size_t i = 0; i < buffers.low.size(); ++i) buffers.low[i] = at::empty_like(tape.layers[0].low[i]);
+  for (size_t i = 0; i < buffers.low.size(); ++i) buffers.low[i] = at::empty_like(tape.values.layers[0].low[i]);
   return buffers;
 }
 
@@ -268,7 +303,7 @@ void team_factor_gradients(const Tape& tape, size_t layer, Product product, cons
   const int64_t width = pair.b.n();
   const bf16* low_slope = bits(work.low[which]);
   const int64_t padded = padded_rank(tape.rank);
-  const bf16* low = bits(tape.layers[layer].low[which]);
+  const bf16* low = bits(tape.values.layers[layer].low[which]);
   const auto members = projections_of(product);
   int64_t column = 0;  // first of the projection's outputs
   for (size_t i = 0; i < members.size(); ++i) {
@@ -288,7 +323,7 @@ void team_factor_gradients(const Tape& tape, size_t layer, Product product, cons
 void run_layer_gradient(const Tape& tape, size_t layer, const BackwardBuffers& work,
                         std::array<LowRankGradient, 7>& gradients) {
   const Pass& pass = tape.pass;
-  const LayerTape& values = tape.layers[layer];
+  const LayerActivations& values = tape.values.layers[layer];
   const LayerWeights& weights = pass.weights->layers[layer];
   const int64_t m = pass.tokens;
   const int64_t hidden = pass.config->hidden_size;
@@ -314,7 +349,7 @@ void run_layer_gradient(const Tape& tape, size_t layer, const BackwardBuffers& w
     factor_gradients(Product::o, work.slope, values.attended);
     kernels::team_attend_gradient(pass.heads, tape.sights.trees.data(),
                                   static_cast<int64_t>(tape.sights.trees.size()) - 1, bits(values.qkv),
-                                  tape.sights.sights.data(), bits(values.attended), values.log_sums.data_ptr<float>(),
+                                  tape.sights.sights.data(), bits(values.attended), floats(values.log_sums),
                                   bits(work.attended_gradient), work.wide_qkv_gradient.data_ptr<float>());
     kernels::team_rotate_back(m, pass.heads.heads + pass.heads.key_value_heads, pass.heads.head_dim,
                               pass.rotary.cosine.data_ptr<float>(), pass.rotary.sine.data_ptr<float>(),
@@ -332,11 +367,11 @@ void run_layer_gradient(const Tape& tape, size_t layer, const BackwardBuffers& w
 
 class HiddenStates : public torch::autograd::Function<HiddenStates> {
  public:
-  static Tensor forward(AutogradContext* context, at::TensorList parameters, const c10::intrusive_ptr<Tape>& tape,
-                        const Tensor& ids) {
+  // The tape holds the activations already.
+  static Tensor forward(AutogradContext* context, at::TensorList parameters, const c10::intrusive_ptr<Tape>& tape) {
     (void)parameters;  // what the gradients are of; their values are in the packed adapter
     context->saved_data["tape"] = c10::IValue::make_capsule(tape);
-    return run_layers(tape->pass, tape->sights, ids, tape.get(), nullptr);
+    return final_norm(tape->pass, tape->values.last);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& slopes) {
@@ -347,12 +382,12 @@ class HiddenStates : public torch::autograd::Function<HiddenStates> {
     pass.weights->packed->transposed(0);  // laid out here by all threads, not by one inside of the team
     const Tensor slope = slopes[0].contiguous();
     kernels::parallel([&] {
-      kernels::team_rms_norm_gradient(pass.tokens, pass.config->hidden_size, bits(tape.last),
+      kernels::team_rms_norm_gradient(pass.tokens, pass.config->hidden_size, bits(tape.values.last),
                                       bits(pass.weights->final_norm), pass.eps(), bits(slope),
                                       work.gradient.data_ptr<float>(), bits(work.slope));
     });
-    const size_t layers = tape.layers.size();
-    variable_list result(layers * 14 + 2);
+    const size_t layers = tape.values.layers.size();
+    variable_list result(layers * 14 + 1);
     for (size_t layer = layers; layer-- > 0;) {
       std::array<LowRankGradient, 7> gradients;
       const int64_t padded = padded_rank(tape.rank);
@@ -370,21 +405,55 @@ class HiddenStates : public torch::autograd::Function<HiddenStates> {
   }
 };
 
+c10::intrusive_ptr<Tape> make_tape(const Network& network, const PackedTokens& tokens) {
+  const auto tape = c10::make_intrusive<Tape>();
+  tape->pass = make_pass(network, tokens.positions, true);
+  tape->sights = sights_of(tokens);
+  tape->rank = network.adapter->rank;
+  tape->scale = network.adapter->scale();
+  return tape;
+}
+
+Tensor with_gradient_of(const Network& network, const c10::intrusive_ptr<Tape>& tape) {
+  const auto parameters = network.adapter->parameters();
+  return HiddenStates::apply(at::TensorList(parameters), tape);
+}
+
+// One token more for each of the cache's first rows.
+Tensor decode(const Network& network, std::span<const int32_t> ids, KeyValueCache& cache, Activations* record) {
+  const at::NoGradGuard no_grad;
+  const auto rows = static_cast<int64_t>(ids.size());
+  const auto token_ids = at::empty({rows}, at::kLong);
+  const auto positions = at::empty({rows}, at::kLong);
+  std::copy(ids.begin(), ids.end(), token_ids.data_ptr<int64_t>());
+  std::copy_n(cache.lengths.begin(), rows, positions.data_ptr<int64_t>());
+
+  const Pass pass = make_pass(network, positions, false);
+  const auto last = run_layers(pass, token_ids, record, nullptr, [&](size_t layer, const LayerActivations& values) {
+    const auto& held = cache.layers[layer];
+    kernels::team_attend_cached(pass.heads, rows, bits(values.qkv), cache.lengths.data(), held.keys.size(2),
+                                bits(held.keys), bits(held.values), bits(values.attended), floats(values.log_sums));
+  });
+  for (int64_t row = 0; row < rows; ++row) ++cache.lengths[row];
+  return final_norm(pass, last);
+}
+
 }  // namespace
 
 Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values) {
   const bool with_gradient = at::GradMode::is_enabled() && network.adapter != nullptr && !network.adapter->packed;
   if (!with_gradient) {
     const at::NoGradGuard no_grad;
-    return run_layers(make_pass(network, tokens.positions, false), sights_of(tokens), tokens.ids, nullptr, key_values);
+    const Pass pass = make_pass(network, tokens.positions, false);
+    return final_norm(pass, run_packed_tokens(pass, sights_of(tokens), tokens.ids, nullptr, key_values));
   }
-  const auto tape = c10::make_intrusive<Tape>();
-  tape->pass = make_pass(network, tokens.positions, true);
-  tape->sights = sights_of(tokens);
-  tape->rank = network.adapter->rank;
-  tape->scale = network.adapter->scale();
-  const auto parameters = network.adapter->parameters();
-  return HiddenStates::apply(at::TensorList(parameters), tape, tokens.ids);
+  const auto tape = make_tape(network, tokens);
+  {
+    const at::NoGradGuard no_grad;
+    tape->values = allocate_activations(*network.config, tape->rank, tokens.tokens());
+    run_packed_tokens(tape->pass, tape->sights, tokens.ids, &tape->values, key_values);
+  }
+  return with_gradient_of(network, tape);
 }
 
 Tensor logits(const Network& network, const Tensor& hidden) {
@@ -398,28 +467,62 @@ Tensor logits(const Network& network, const Tensor& hidden) {
 }
 
 Tensor decode_step(const Network& network, std::span<const int32_t> ids, KeyValueCache& cache) {
-  const at::NoGradGuard no_grad;
-  const auto rows = static_cast<int64_t>(ids.size());
-  const auto token_ids = at::empty({rows}, at::kLong);
-  const auto positions = at::empty({rows}, at::kLong);
-  std::copy(ids.begin(), ids.end(), token_ids.data_ptr<int64_t>());
-  std::copy_n(cache.lengths.begin(), rows, positions.data_ptr<int64_t>());
-
-  const Pass pass = make_pass(network, positions, false);
-  const Scratch scratch = make_scratch(pass);
-  LayerTape values = make_tape(pass, false);
-  Tensor output = at::embedding(network.weights->embedding, token_ids);
-  values.input = at::empty_like(output);
-  for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
-    std::swap(values.input, output);
-    const auto& held = cache.layers[layer];
-    run_layer(pass, layer, values, scratch, output, [&] {
-      kernels::team_attend_cached(pass.heads, rows, bits(values.qkv), cache.lengths.data(), held.keys.size(2),
-                                  bits(held.keys), bits(held.values), bits(values.attended));
-    });
-  }
-  for (int64_t row = 0; row < rows; ++row) ++cache.lengths[row];
-  return final_norm(pass, output);
+  return decode(network, ids, cache, nullptr);
 }
 
 }  // namespace backburn::model::packed
+
+namespace backburn::model {
+
+Activations allocate_activations(const ModelConfig& config, int64_t rank, int64_t capacity) {
+  Activations result;
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    result.layers.push_back(packed::allocate_layer(config, rank, capacity, true));
+  }
+  result.last = packed::buffer(capacity, config.hidden_size);
+  return result;
+}
+
+int64_t activation_bytes(const ModelConfig& config, int64_t rank) {
+  const auto row = allocate_activations(config, rank, 1);
+  size_t bytes = row.last.nbytes();
+  for (const LayerActivations& layer : row.layers) {
+    packed::each_tensor(layer, [&](const at::Tensor& tensor) {
+      bytes += tensor.nbytes();
+      return tensor;
+    });
+  }
+  return static_cast<int64_t>(bytes);
+}
+
+at::Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values,
+                         Activations& record) {
+  const at::NoGradGuard no_grad;
+  const auto pass = packed::make_pass(network, tokens.positions, false);
+  return packed::final_norm(
+      pass, packed::run_packed_tokens(pass, packed::sights_of(tokens), tokens.ids, &record, key_values));
+}
+
+at::Tensor decode_step(const Network& network, std::span<const int32_t> ids, KeyValueCache& cache,
+                       Activations& record) {
+  return packed::decode(network, ids, cache, &record);
+}
+
+at::Tensor recorded_hidden_states(const Network& network, const PackedTokens& tokens, Activations record,
+                                  std::span<const int64_t> rows) {
+  const auto tape = packed::make_tape(network, tokens);
+  {
+    const at::NoGradGuard no_grad;
+    const auto index = at::tensor(at::ArrayRef<int64_t>(rows.data(), rows.size()), at::kLong);
+    const auto chosen = [&](const at::Tensor& whole) { return whole.index_select(0, index); };
+    for (LayerActivations& layer : record.layers) {
+      tape->values.layers.push_back(packed::each_tensor(layer, chosen));
+      layer = {};
+    }
+    tape->values.last = chosen(record.last);
+    tape->values.used = tokens.tokens();
+  }
+  return packed::with_gradient_of(network, tape);
+}
+
+}  // namespace backburn::model

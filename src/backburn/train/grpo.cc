@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
@@ -27,47 +29,72 @@ struct Pass {
   Predictions predictions;
   std::vector<double> advantages;
   std::vector<float> sampled_logprobs;  // as the rollout saw them
+  std::vector<int64_t> recorded_rows;   // a row per token, where the rollout left its activations
   at::Tensor old_logprobs;              // filled when there is a second iteration
   at::Tensor reference_logprobs;        // filled when the KL is wanted
 };
 
-std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std::span<const Group> groups,
+// The groups of a step, and the activations of their answers where the rollout kept them.
+struct Sampled {
+  std::vector<Group> groups;
+  std::optional<generate::RolloutRecord> record;
+};
+
+std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, const Sampled& sampled,
                               bool only_differential) {
   std::vector<Pass> passes;
   std::vector<model::TokenTree> trees;
-  std::vector<double> advantages;
-  std::vector<float> sampled;
+  std::vector<const std::vector<int32_t>*> answers;
+  Pass next;
   int64_t size = 0;
   auto flush = [&] {
     if (trees.empty()) return;
-    auto tokens = model::pack(trees);
-    auto predictions = branch_predictions(tokens);
-    passes.push_back({std::move(tokens), std::move(predictions), std::move(advantages), std::move(sampled), {}, {}});
+    next.tokens = model::pack(trees);
+    next.predictions = answer_predictions(next.tokens, answers);
+    passes.push_back(std::exchange(next, {}));
     trees.clear();
-    advantages.clear();
-    sampled.clear();
+    answers.clear();
     size = 0;
   };
-  for (const Group& group : groups) {
+  auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+  for (size_t i = 0; i < sampled.groups.size(); ++i) {
+    const Group& group = sampled.groups[i];
     if (only_differential && !group.has_differential()) continue;
     model::TokenTree tree{prompts[group.prompt], {}};
-    for (const auto& completion : group.completions) tree.branches.push_back(completion.ids);
-    if (size + tree.size() > tokens_per_pass) flush();
     for (const auto& completion : group.completions) {
-      sampled.insert(sampled.end(), completion.logprobs.begin(), completion.logprobs.end());
+      tree.branches.emplace_back(completion.ids.begin(), completion.ids.end() - 1);
     }
+    if (size + tree.size() > tokens_per_pass) flush();
+    if (sampled.record) append(next.recorded_rows, sampled.record->prompt_rows[i]);
+    for (const auto& completion : group.completions) {
+      answers.push_back(&completion.ids);
+      append(next.sampled_logprobs, completion.logprobs);
+      append(next.recorded_rows, completion.rows);
+    }
+    append(next.advantages, group.advantages);
     size += tree.size();
     trees.push_back(std::move(tree));
-    advantages.insert(advantages.end(), group.advantages.begin(), group.advantages.end());
   }
   flush();
   return passes;
 }
 
+at::Tensor logprobs_at(const model::Network& network, const Pass& pass, const at::Tensor& hidden, double temperature) {
+  const auto states = hidden.index_select(0, pass.predictions.rows);
+  return token_logprobs(network, states, pass.predictions.targets, temperature).logprobs;
+}
+
 at::Tensor pass_logprobs(const model::Network& network, const Pass& pass, double temperature) {
   const Phase phase("forward");
-  const auto states = predicting_states(network, pass.tokens, pass.predictions);
-  return token_logprobs(network, states, pass.predictions.targets, temperature).logprobs;
+  return logprobs_at(network, pass, hidden_states(network, pass.tokens), temperature);
+}
+
+// The same from what the rollout kept.
+at::Tensor recorded_logprobs(const model::Network& network, const Pass& pass, model::Activations activations,
+                             double temperature) {
+  const Phase phase("recorded forward");
+  const auto hidden = recorded_hidden_states(network, pass.tokens, std::move(activations), pass.recorded_rows);
+  return logprobs_at(network, pass, hidden, temperature);
 }
 
 // The largest |ln π| between what a pass says of a token and what the rollout said when it drew it.
@@ -80,10 +107,23 @@ double sampling_difference(const Pass& pass, const at::Tensor& logprobs) {
   return largest;
 }
 
-std::vector<Group> sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
-                                 const GrpoOptions& options, uint64_t seed) {
+// A record for the activations of these requests, if they can be kept and fit.
+std::optional<generate::RolloutRecord> make_record(const Learner& learner,
+                                                   std::span<const generate::RolloutRequest> requests,
+                                                   const GrpoOptions& options) {
+  const model::Model& base = *learner.base;
+  if (options.kept_activations_gib == 0 || base.weights.packed == nullptr) return {};
+  const int64_t tokens = generate::most_tokens(requests, options.max_completion_length);
+  const auto bytes = static_cast<double>(tokens * model::activation_bytes(base.config, learner.adapter.rank));
+  if (bytes > options.kept_activations_gib * (1 << 30)) return {};
+  return generate::RolloutRecord{model::allocate_activations(base.config, learner.adapter.rank, tokens), {}};
+}
+
+Sampled sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
+                      uint64_t seed) {
   const Phase phase("generate");
-  std::vector<Group> groups;
+  Sampled result;
+  auto& groups = result.groups;
   std::vector<generate::RolloutRequest> requests;
   const auto step = static_cast<uint64_t>(learner.step);
   for (const size_t prompt : prompts_of_step(prompts.size(), options.prompts_per_step, learner.step, seed)) {
@@ -95,14 +135,16 @@ std::vector<Group> sample_groups(const Learner& learner, std::span<const std::ve
   rollout_options.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
   rollout_options.max_completion_length = options.max_completion_length;
   rollout_options.seed = seed;
-  auto sampled = generate::rollout(learner.network(), requests, rollout_options);
+  result.record = make_record(learner, requests, options);
+  auto sampled =
+      generate::rollout(learner.network(), requests, rollout_options, {}, result.record ? &*result.record : nullptr);
   for (size_t i = 0; i < groups.size(); ++i) {
     groups[i].completions = std::move(sampled[i]);
     for (const auto& completion : groups[i].completions) {
       groups[i].texts.push_back(learner.base->tokenizer.decode(completion.ids));
     }
   }
-  return groups;
+  return result;
 }
 
 void score_groups(std::vector<Group>& groups, const GrpoOptions& options, const RewardFunction& reward) {
@@ -188,7 +230,8 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   throw_if_stopped();
   const Phase step("GRPO step");
   Stopwatch watch;
-  auto groups = sample_groups(learner, prompts, options, seed);
+  auto sampled = sample_groups(learner, prompts, options, seed);
+  auto& groups = sampled.groups;
   const double seconds_generate = watch.lap();
   score_groups(groups, options, reward);
   const double seconds_score = watch.lap();
@@ -200,7 +243,7 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   // A group without differential has zero advantages: only a KL penalty would give it a gradient.
   const bool penalised = options.loss.beta != 0;
   const bool measure_kl = penalised || (options.kl_steps > 0 && learner.step % options.kl_steps == 0);
-  auto passes = make_passes(prompts, groups, !measure_kl);
+  auto passes = make_passes(prompts, sampled, !measure_kl);
   const auto network = learner.network();
   if (measure_kl) {
     const at::NoGradGuard no_grad;
@@ -218,7 +261,13 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   for (int64_t iteration = 0; iteration < options.num_iterations; ++iteration) {
     for (Pass& pass : passes) {
       const at::AutoGradMode grad(any_gradient);
-      const auto logprobs = pass_logprobs(network, pass, options.temperature);
+      const bool recorded = iteration == 0 && sampled.record;
+      const bool last = &pass == &passes.back();
+      const auto logprobs =
+          recorded ? recorded_logprobs(network, pass,
+                                       last ? std::move(sampled.record->activations) : sampled.record->activations,
+                                       options.temperature)
+                   : pass_logprobs(network, pass, options.temperature);
       const auto result = policy_loss(loss_options, batch_of(pass, logprobs), {answers, metrics.tokens});
       if (any_gradient) {
         const Phase phase("backward");

@@ -33,6 +33,9 @@ struct GrpoOptions {
   /// With beta 0 the KL to the model before training costs a forward pass that nothing else needs; it is measured
   /// every so many steps. 0: never.
   int64_t kl_steps = 10;
+  /// Memory in which generation may leave its activations, so that the update needs no forward pass; a step whose
+  /// tokens don't fit computes them again.
+  double kept_activations_gib = 3;
 };
 
 /// One prompt's answers and what became of them.

@@ -224,6 +224,24 @@ Predictions branch_predictions(const model::PackedTokens& tokens, std::span<cons
   return {at::tensor(rows, at::kLong), at::tensor(targets, at::kLong), {lengths.begin(), lengths.end()}};
 }
 
+Predictions answer_predictions(const model::PackedTokens& tokens,
+                               std::span<const std::vector<int32_t>* const> answers) {
+  std::vector<int64_t> rows, targets, lengths;
+  auto answer = answers.begin();
+  for (const auto& span : tokens.spans) {
+    int64_t begin = span.begin + span.prefix;
+    for (const int64_t size : span.branches) {
+      const std::vector<int32_t>& ids = **answer++;
+      rows.push_back(span.begin + span.prefix - 1);
+      for (int64_t at = begin; at < begin + size; ++at) rows.push_back(at);
+      targets.insert(targets.end(), ids.begin(), ids.end());
+      lengths.push_back(size + 1);
+      begin += size;
+    }
+  }
+  return {at::tensor(rows, at::kLong), at::tensor(targets, at::kLong), std::move(lengths)};
+}
+
 TokenLogprobs token_logprobs(const model::Network& network, const Tensor& hidden, const Tensor& targets,
                              double temperature) {
   const auto& packed = network.weights->packed;

@@ -19,6 +19,9 @@ struct Predictions {
 Predictions branch_predictions(const model::PackedTokens& tokens);
 /// Of the last lengths[i] tokens of the i-th branch: its beginning is given.
 Predictions branch_predictions(const model::PackedTokens& tokens, std::span<const int64_t> lengths);
+/// Of every answer's every token, where branches are answers without their last token: nothing follows it, so its
+/// hidden state is not needed. answers: all branches of all trees in order.
+Predictions answer_predictions(const model::PackedTokens& tokens, std::span<const std::vector<int32_t>* const> answers);
 
 struct TokenLogprobs {
   at::Tensor logprobs;   ///< [predicted] f32, differentiable in `hidden`

@@ -46,6 +46,8 @@ void bind(Options& options, const std::string& prefix, GrpoOptions& grpo) {
   options.add(at + "delta", grpo.loss.delta, "upper bound of the ratio (two-sided clipping); 0: none", at_least_0);
   options.add(at + "kl_steps", grpo.kl_steps, "with beta 0: steps between two measurements of the KL; 0: never",
               at_least_0);
+  options.add(at + "kept_activations_gib", grpo.kept_activations_gib,
+              "memory for activations that generation leaves to the update; 0: compute them again", at_least_0);
   bind(options, prefix, grpo.optimizer);
   bind(options, prefix, grpo.lora);
 }
