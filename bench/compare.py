@@ -4,7 +4,7 @@
     python3 bench/compare.py [--rounds 3] [--only REGEX [--write]] [--models smollm2-135m-instruct,qwen2.5-coder-0.5b]
 
 Writes bench/results.json (a key a ratio, its median over the rounds; `rows` has every figure) and the table
-between the bench marks of README.md. A round runs ours and theirs once after the other, each in a process of its own that
+between the bench marks of README.md; with --only and --write, what the other cases gave before stays. A round runs ours and theirs once after the other, each in a process of its own that
 warms up first, so a ratio's two halves saw the same machine. Peers: bench/setup.sh.
 """
 import argparse
@@ -82,26 +82,61 @@ def defended(model):
 
 # --- cases: each gives ours and theirs of one round, and the figures that they hold ---------------------------------------------
 
-def grpo(model_folder, prompts, length, repeats, full):
-    flags = ["--prompts", PROMPTS / f"{prompts}.txt", "--num-generations", 8, "--max-completion-length", length,
-             "--repeats", repeats] + (["--full-length"] if full else [])
-    return ([BACKBURN, "bench", model_folder, "--measure", "grpo-step", "--json", *flags],
-            [PYTHON, "bench/trl_step.py", model_folder, *flags])
+def grpo_flags(prompts, generations, length, repeats, full):
+    return ["--prompts", prompts, "--num-generations", generations, "--max-completion-length", length,
+            "--repeats", repeats] + (["--full-length"] if full else [])
 
 
-def grpo_round(prefix, suffix, commands, peak):
-    ours, theirs = (last_json(command) for command in commands)
+def our_steps(model_folder, *flags):
+    return last_json([BACKBURN, "bench", model_folder, "--measure", "grpo-step", "--json", *flags])
+
+
+def their_steps(model_folder, *flags):
+    return last_json([PYTHON, "bench/trl_step.py", model_folder, *flags])
+
+
+def best_peak():
+    """What the machine can do just now; before and after a case, for it swings."""
+    return last_json([BACKBURN, "bench", "--measure", "machine", "--json"])
+
+
+def grpo_round(prefix, suffix, model_folder, flags):
+    """The step as a user gets it, and the update with a forward pass of its own, as TRL's has."""
+    before = best_peak()
+    ours = our_steps(model_folder, *flags)
+    alone = our_steps(model_folder, *flags, "--kept-activations-gib", 0)
+    peak = max(before["gemm_gflops"], best_peak()["gemm_gflops"])
+    theirs = their_steps(model_folder, *flags)
     rows = {f"{prefix}grpo_step{suffix}_vs_trl": ("s", median(ours["steps"], "seconds"), median(theirs["steps"], "seconds")),
-            f"{prefix}update{suffix}_vs_trl": ("s", median(ours["steps"], "update"), median(theirs["steps"], "update")),
+            f"{prefix}update{suffix}_vs_trl": ("s", median(alone["steps"], "update"), median(theirs["steps"], "update")),
             f"{prefix}memory{suffix}_vs_trl": ("GiB", ours["peak_rss_gib"], theirs["peak_rss_gib"])}
     if suffix == "":
-        reached = max(step["update_gflop"] / step["update"] for step in ours["steps"])
-        rows[f"{prefix}update_gemm_share"] = ("GFLOP/s", reached, peak["gemm_gflops"])
+        reached = max(step["update_gflop"] / step["update"] for step in alone["steps"])
+        rows[f"{prefix}update_gemm_share"] = ("GFLOP/s", reached, peak)
     return rows
 
 
-def defended_round(prefix, commands):
-    ours, theirs = (last_json(command) for command in commands)
+def scaling_round(model):
+    """Time a token where one size grows and the others stay; the peer is ourselves at the smallest size."""
+    long_prompts = PEERS / "long4.txt"
+    short = (PROMPTS / "benign4.txt").read_text(encoding="utf-8").splitlines()
+    long_prompts.write_text("\n".join(" ".join([line] * 8) for line in short) + "\n", encoding="utf-8")
+
+    def time_a_token(prompts, generations, length):
+        steps = our_steps(folder(model), *grpo_flags(prompts, generations, length, 2, True))["steps"]
+        return statistics.median(1000 * step["seconds"] / (step["tokens"] + step["prompt_tokens"]) for step in steps)
+
+    four, eight = PROMPTS / "benign4.txt", PROMPTS / "benign8.txt"
+    base = time_a_token(four, 8, 48)
+    return {"scaling_prompt_length": ("ms/token", time_a_token(long_prompts, 8, 48), base),
+            "scaling_completion_length": ("ms/token", time_a_token(four, 8, 192), base),
+            "scaling_group_size": ("ms/token", time_a_token(four, 32, 48), base),
+            "scaling_batch": ("ms/token", time_a_token(eight, 8, 48), base)}
+
+
+def defended_round(prefix, model_folder, repeats):
+    flags = grpo_flags(PROMPTS / "restricted4.txt", 8, 48, repeats, False)
+    ours, theirs = our_steps(model_folder, *flags), their_steps(model_folder, *flags)
     return {f"{prefix}defended_attack_vs_trl": ("s", median(ours["steps"], "seconds"), median(theirs["steps"], "seconds"))}
 
 
@@ -113,7 +148,8 @@ def llama_speeds(gguf, threads):
     return {line["pl"]: line["pl"] * line["tg"] / line["t"] for line in lines}
 
 
-def rollout_round(model, peak):
+def rollout_round(model):
+    peak = best_peak()
     theirs = llama_speeds(bf16_gguf(model), peak["threads"])
     rows = {}
     for count in (1, 8, 32, 64):
@@ -122,7 +158,8 @@ def rollout_round(model, peak):
         speed = statistics.median(step["tokens"] / step["seconds"] for step in ours["steps"])
         rows[f"rollout{count}_vs_llamacpp"] = ("tokens/s", speed, theirs[count])
         if count == 1:
-            rows["decode_bandwidth_share"] = ("GB/s", speed * ours["weight_gb"], peak["read_gb_per_s"])
+            limit = max(peak["read_gb_per_s"], best_peak()["read_gb_per_s"])
+            rows["decode_bandwidth_share"] = ("GB/s", speed * ours["weight_gb"], limit)
     return rows
 
 
@@ -143,31 +180,33 @@ def startup_round(model):
 
 # --- the run ------------------------------------------------------------------------------------------------------------------
 
-LOWER_IS_BETTER = {"s", "GiB"}
+LOWER_IS_BETTER = {"s", "GiB", "ms/token"}
 
 
 def ratio(unit, ours, theirs):
     return theirs / ours if unit in LOWER_IS_BETTER else ours / theirs
 
 
-def cases(models, peak):
+def cases(models):
+    short, long = (PROMPTS / "benign4.txt", 8, 48), (PROMPTS / "benign8.txt", 8, 128)
     if SMALL in models:
-        yield "grpo", lambda: grpo_round("", "", grpo(folder(SMALL), "benign4", 48, 3, True), peak)
-        yield "rollout", lambda: rollout_round(SMALL, peak)
-        yield "defended", lambda: defended_round("", grpo(defended(SMALL), "restricted4", 48, 5, False))
-        yield "grpo-long", lambda: grpo_round("", "_8x8x128", grpo(folder(SMALL), "benign8", 128, 1, True), peak)
+        yield "grpo", lambda: grpo_round("", "", folder(SMALL), grpo_flags(*short, 3, True))
+        yield "rollout", lambda: rollout_round(SMALL)
+        yield "defended", lambda: defended_round("", defended(SMALL), 5)
+        yield "grpo-long", lambda: grpo_round("", "_8x8x128", folder(SMALL), grpo_flags(*long, 1, True))
         yield "startup", lambda: startup_round(SMALL)
         yield "tokenizer", lambda: tokenizer_round(SMALL, ROOT / "data/benign.jsonl")
+        yield "scaling", lambda: scaling_round(SMALL)
     if VENDOR in models:
-        yield "qwen-grpo", lambda: grpo_round("qwen_", "", grpo(folder(VENDOR), "benign4", 48, 1, True), peak)
-        yield "qwen-defended", lambda: defended_round("qwen_", grpo(defended(VENDOR), "restricted4", 48, 2, False))
+        yield "qwen-grpo", lambda: grpo_round("qwen_", "", folder(VENDOR), grpo_flags(*short, 1, True))
+        yield "qwen-defended", lambda: defended_round("qwen_", defended(VENDOR), 2)
 
 
 def measure(flags):
-    peak = last_json([BACKBURN, "bench", "--measure", "machine", "--json"])
+    peak = best_peak()
     rows = {}
     for number in range(flags.rounds):
-        for name, one_round in cases(flags.models.split(","), peak):
+        for name, one_round in cases(flags.models.split(",")):
             if not re.search(flags.only, name):
                 continue
             for key, (unit, ours, theirs) in one_round().items():
@@ -187,9 +226,11 @@ def cpu_name():
     return platform.machine()
 
 
-WHAT = [("grpo_step", "GRPO step"), ("update", "update alone"), ("memory", "peak memory"),
+WHAT = [("grpo_step", "GRPO step"), ("update", "update alone, its forward pass included"), ("memory", "peak memory"),
         ("defended_attack", "attack step on a defended model"), ("startup", "start to first token"),
         ("decode_bandwidth_share", "decoding one row: share of the memory's bandwidth"), ("tokenizer", "tokenizer")]
+SCALING = {"scaling_prompt_length": "prompts 8 times as long", "scaling_completion_length": "192 tokens an answer instead of 48",
+           "scaling_group_size": "32 answers a prompt instead of 8", "scaling_batch": "8 prompts instead of 4"}
 PEER_NAMES = {"trl": "TRL", "llamacpp": "llama.cpp", "transformers": "Transformers", "face": "Hugging Face tokenizers"}
 
 
@@ -198,6 +239,8 @@ def title(key):
     key = key.removeprefix("qwen_")
     if match := re.match(r"rollout(\d+)_", key):
         return f"{model}rollout, {match[1]} row{'s' if match[1] != '1' else ''}"
+    if key in SCALING:
+        return f"GRPO step, time a token: {SCALING[key]}"
     if key == "update_gemm_share":
         return f"{model}update: share of the machine's bf16 products"
     what = next(text for start, text in WHAT if key.startswith(start))
@@ -211,15 +254,14 @@ def figure(value):
 
 
 def table(rows, peak):
-    rounds = max(len(row["ratios"]) for row in rows.values())
     lines = [f"`make bench` on {cpu_name()}, {peak['threads']} threads: bf16 products at {peak['gemm_gflops']:.0f} GFLOP/s, memory read at "
-             f"{peak['read_gb_per_s']:.0f} GB/s. Medians of {rounds} round{'s' if rounds > 1 else ''} by turns; LoRA r = 16, bf16.", "",
-             "| | backburn | peer | ratio (min–max) |", "|---|---|---|---|"]
+             f"{peak['read_gb_per_s']:.0f} GB/s. Medians of rounds by turns; LoRA r = 16, bf16.", "",
+             "| | backburn | peer | ratio (min–max) | rounds |", "|---|---|---|---|---|"]
     for key, row in rows.items():
-        peer = PEER_NAMES.get(key.rsplit("_", 1)[-1], "this machine's limit")
+        peer = "backburn" if key in SCALING else PEER_NAMES.get(key.rsplit("_", 1)[-1], "this machine's limit")
         ours, theirs, middle = (statistics.median(row[side]) for side in ("ours", "theirs", "ratios"))
         lines.append(f"| {title(key)} | {figure(ours)} {row['unit']} | {peer}: {figure(theirs)} {row['unit']} | "
-                     f"**{middle:.2f}** ({min(row['ratios']):.2f}–{max(row['ratios']):.2f}) |")
+                     f"**{middle:.2f}** ({min(row['ratios']):.2f}–{max(row['ratios']):.2f}) | {len(row['ratios'])} |")
     return "\n".join(lines)
 
 
@@ -233,13 +275,15 @@ def write_readme(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="cases whose name matches; nothing is written then, but for --write")
-    parser.add_argument("--write", action="store_true", help="with --only: write, with these cases alone")
+    parser.add_argument("--only", default="", help="cases whose name matches; written only with --write")
+    parser.add_argument("--write", action="store_true", help="with --only: write, and keep the other cases of the last run")
     parser.add_argument("--models", default=f"{SMALL},{VENDOR}")
     flags = parser.parse_args()
     peak, rows = measure(flags)
     if flags.only and not flags.write:
         return
+    if flags.only:
+        rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] | rows
     medians = {key: statistics.median(row["ratios"]) for key, row in rows.items()}
     RESULTS.write_text(json.dumps({**medians, "machine": {"cpu": cpu_name(), **peak}, "rows": rows}, indent=1) + "\n")
     write_readme(table(rows, peak))

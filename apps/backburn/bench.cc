@@ -94,6 +94,7 @@ Json grpo_steps(const BenchFlags& flags, const model::Model& model) {
          {"generate", metrics.seconds_generate},
          {"update", metrics.seconds_update},
          {"tokens", metrics.tokens},
+         {"prompt_tokens", prompt_tokens},
          {"sampling_logp_difference", metrics.sampling_logp_difference},
          {"differential_groups", std::count_if(result.groups.begin(), result.groups.end(),
                                                [](const auto& group) { return group.has_differential(); })},
@@ -180,6 +181,11 @@ void add_bench(CLI::App& app) {
   command->add_option("--max-completion-length", flags->grpo.max_completion_length, "tokens")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--kept-activations-gib", flags->grpo.kept_activations_gib,
+                   "grpo-step: memory for activations that generation leaves to the update; 0: compute them again")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--rows", flags->rows, "rollout: answers")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--prompt-length", flags->prompt_length, "rollout: tokens of the one prompt")
       ->capture_default_str()

@@ -90,6 +90,20 @@ TEST_P(PackedDecoder, TokenByTokenEqualsAllAtOnce) {
   }
 }
 
+TEST_P(PackedDecoder, CheckpointingChangesNoBit) {
+  const auto trees = some_trees();
+  const auto tokens = pack(trees);
+  const auto run_with = [&](bool checkpointing) {
+    for (auto& each : adapter.parameters()) each.mutable_grad().reset();
+    const auto hidden = hidden_states({&config, &fast, &adapter, checkpointing}, tokens);
+    hidden.to(at::kFloat).square().sum().backward();
+    std::vector<at::Tensor> all = {hidden.detach().to(at::kFloat).flatten()};
+    for (const auto& each : adapter.parameters()) all.push_back(each.grad().flatten());
+    return at::cat(all);
+  };
+  EXPECT_TRUE(at::equal(run_with(true), run_with(false)));
+}
+
 // A rollout's activations in place of the update's forward pass: the same bits, forward and backward.
 TEST_P(PackedDecoder, WhatGenerationRecordedServesTheGradient) {
   const TokenTree tree{{1, 2, 3}, {{4, 5, 6}, {7, 8, 9}}};

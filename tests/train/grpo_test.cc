@@ -155,6 +155,16 @@ TEST(GrpoOnPackedWeights, KeptActivationsGiveTheSameUpdate) {
   for (const int64_t iterations : {1, 2}) EXPECT_TRUE(at::equal(after(1, iterations), after(0, iterations)));
 }
 
+TEST_F(Grpo, CheckpointingChangesNothing) {
+  Learner plain = trained(), checkpointed = trained();
+  checkpointed.gradient_checkpointing = true;
+  for (int step = 0; step < 2; ++step) {
+    for (Learner* learner : {&plain, &checkpointed}) grpo_step(*learner, three_prompts, small_options(), 1, count_q);
+  }
+  EXPECT_GT((all_parameters(plain) - all_parameters(trained())).norm().item<double>(), 0);
+  EXPECT_TRUE(at::equal(all_parameters(checkpointed), all_parameters(plain)));
+}
+
 TEST_F(Grpo, EqualRewardsGiveNoGradient) {
   for (const int64_t kl_steps : {0, 1}) {
     GrpoOptions options = small_options();

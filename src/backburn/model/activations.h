@@ -13,7 +13,8 @@
 /// answers would compute again; recorded, they save the update its forward pass. Only on packed weights (packed.h).
 namespace backburn::model {
 
-/// The values of one layer that its gradient reads again, a row a token. Tensors that are not kept are undefined.
+/// The values of one layer that its gradient reads again, a row a token. Tensors that are not kept are undefined: with
+/// gradient checkpointing, all but the input.
 struct LayerActivations {
   at::Tensor input;               ///< [rows, hidden] bf16: the residual stream
   at::Tensor qkv;                 ///< [rows, (heads + 2 × key_value_heads) × head_dim] bf16, RoPE applied
@@ -30,7 +31,7 @@ struct Activations {
   at::Tensor last;   ///< [rows, hidden] bf16: the residual stream after the last layer
   int64_t used = 0;  ///< rows that are filled: what is computed next goes to the rows behind them
 
-  int64_t capacity() const { return last.defined() ? last.size(0) : 0; }
+  bool inputs_only() const { return !layers.front().qkv.defined(); }
 };
 
 /// Room for `capacity` tokens; memory is taken up as rows are filled. rank: of the adapter that is being trained.

@@ -96,6 +96,15 @@ LayerActivations allocate_layer(const ModelConfig& config, int64_t rank, int64_t
   return layer;
 }
 
+// For gradient checkpointing.
+Activations allocate_inputs(const ModelConfig& config, int64_t rows) {
+  Activations result;
+  result.layers.resize(config.num_hidden_layers);
+  for (LayerActivations& layer : result.layers) layer.input = buffer(rows, config.hidden_size);
+  result.last = buffer(rows, config.hidden_size);
+  return result;
+}
+
 // Every tensor of a layer in turn.
 template <class Change>
 LayerActivations each_tensor(LayerActivations layer, const Change& change) {
@@ -194,17 +203,14 @@ Tensor run_layers(const Pass& pass, const Tensor& ids, Activations* record, std:
   Tensor input = at::embedding(pass.weights->embedding, ids);
   Tensor output = record == nullptr ? at::empty_like(input) : Tensor();
   LayerActivations values;
-  if (record == nullptr) {
-    values = allocate_layer(*pass.config, pass.rank, pass.tokens, false);
-  } else {
-    input = recorded(record->layers.front().input).copy_(input);
-  }
+  const bool overwrite = record == nullptr || record->inputs_only();
+  if (overwrite) values = allocate_layer(*pass.config, pass.rank, pass.tokens, false);
+  if (record != nullptr) input = recorded(record->layers.front().input).copy_(input);
   for (size_t layer = 0; layer < pass.weights->layers.size(); ++layer) {
+    if (!overwrite) values = each_tensor(record->layers[layer], recorded);
+    if (overwrite && layer > 0 && key_values != nullptr) values.qkv = at::empty_like(values.qkv);
     if (record != nullptr) {
-      values = each_tensor(record->layers[layer], recorded);
       output = recorded(layer + 1 < record->layers.size() ? record->layers[layer + 1].input : record->last);
-    } else if (layer > 0 && key_values != nullptr) {
-      values.qkv = at::empty_like(values.qkv);
     }
     values.input = input;
     run_layer(pass, layer, values, scratch, output, [&] { attend(layer, values); });
@@ -224,12 +230,15 @@ Tensor run_layers(const Pass& pass, const Tensor& ids, Activations* record, std:
 
 float* floats(const Tensor& tensor) { return tensor.defined() ? tensor.data_ptr<float>() : nullptr; }
 
+void team_attend_tree(const Pass& pass, const TreeSights& sights, const LayerActivations& values) {
+  kernels::team_attend(pass.heads, pass.tokens, bits(values.qkv), sights.sights.data(), bits(values.attended),
+                       floats(values.log_sums));
+}
+
 Tensor run_packed_tokens(const Pass& pass, const TreeSights& sights, const Tensor& ids, Activations* record,
                          std::vector<LayerKeyValues>* key_values) {
-  return run_layers(pass, ids, record, key_values, [&](size_t, const LayerActivations& values) {
-    kernels::team_attend(pass.heads, pass.tokens, bits(values.qkv), sights.sights.data(), bits(values.attended),
-                         floats(values.log_sums));
-  });
+  return run_layers(pass, ids, record, key_values,
+                    [&](size_t, const LayerActivations& values) { team_attend_tree(pass, sights, values); });
 }
 
 // What the gradient of a whole pass needs.
@@ -237,7 +246,6 @@ struct Tape : torch::CustomClassHolder {
   Pass pass;
   TreeSights sights;
   Activations values;
-  int64_t rank = 0;
   double scale = 1;
 };
 
@@ -271,7 +279,8 @@ BackwardBuffers make_backward_buffers(const Tape& tape) {
                           buffer(m, pass.heads.width()),
                           at::empty({m, pass.heads.width()}, at::kFloat),
                           {}};
-  for (size_t i = 0; i < buffers.low.size(); ++i) buffers.low[i] = at::empty_like(tape.values.layers[0].low[i]);
+  const auto widths = low_widths(pass.rank);
+  for (size_t i = 0; i < buffers.low.size(); ++i) buffers.low[i] = buffer(m, widths[i]);
   return buffers;
 }
 
@@ -293,8 +302,9 @@ void team_input_gradient(const Tape& tape, size_t layer, Product product, const 
 }
 
 // Of the same product: the gradients of its low-rank factors, after team_input_gradient.
-void team_factor_gradients(const Tape& tape, size_t layer, Product product, const BackwardBuffers& work,
-                           const Tensor& slope, const Tensor& x, std::array<LowRankGradient, 7>& gradients) {
+void team_factor_gradients(const Tape& tape, size_t layer, Product product, const LayerActivations& values,
+                           const BackwardBuffers& work, const Tensor& slope, const Tensor& x,
+                           std::array<LowRankGradient, 7>& gradients) {
   const auto which = static_cast<size_t>(product);
   const auto& pair = tape.pass.adapter->transposed[layer][which];
   const int64_t m = tape.pass.tokens;
@@ -302,8 +312,8 @@ void team_factor_gradients(const Tape& tape, size_t layer, Product product, cons
   const int64_t in = pair.a.n();
   const int64_t width = pair.b.n();
   const bf16* low_slope = bits(work.low[which]);
-  const int64_t padded = padded_rank(tape.rank);
-  const bf16* low = bits(tape.values.layers[layer].low[which]);
+  const int64_t padded = padded_rank(tape.pass.rank);
+  const bf16* low = bits(values.low[which]);
   const auto members = projections_of(product);
   int64_t column = 0;  // first of the projection's outputs
   for (size_t i = 0; i < members.size(); ++i) {
@@ -320,10 +330,9 @@ void team_factor_gradients(const Tape& tape, size_t layer, Product product, cons
   }
 }
 
-void run_layer_gradient(const Tape& tape, size_t layer, const BackwardBuffers& work,
+void run_layer_gradient(const Tape& tape, size_t layer, const LayerActivations& values, const BackwardBuffers& work,
                         std::array<LowRankGradient, 7>& gradients) {
   const Pass& pass = tape.pass;
-  const LayerActivations& values = tape.values.layers[layer];
   const LayerWeights& weights = pass.weights->layers[layer];
   const int64_t m = pass.tokens;
   const int64_t hidden = pass.config->hidden_size;
@@ -331,7 +340,7 @@ void run_layer_gradient(const Tape& tape, size_t layer, const BackwardBuffers& w
     team_input_gradient(tape, layer, product, work, slope, x_gradient);
   };
   const auto factor_gradients = [&](Product product, const Tensor& slope, const Tensor& x) {
-    team_factor_gradients(tape, layer, product, work, slope, x, gradients);
+    team_factor_gradients(tape, layer, product, values, work, slope, x, gradients);
   };
   work.wide_qkv_gradient.zero_();
   kernels::parallel([&] {
@@ -365,6 +374,33 @@ void run_layer_gradient(const Tape& tape, size_t layer, const BackwardBuffers& w
   });
 }
 
+// The activations of one layer after the other: those of the tape, or, with gradient checkpointing, computed again.
+class LayersOf {
+ public:
+  explicit LayersOf(const Tape& tape) : tape_(tape) {
+    if (!tape.values.inputs_only()) return;
+    values_ = allocate_layer(*tape.pass.config, tape.pass.rank, tape.pass.tokens, true);
+    scratch_ = make_scratch(tape.pass);
+    output_ = at::empty_like(tape.values.last);
+  }
+
+  LayerActivations operator[](size_t layer) const {
+    const LayerActivations& kept = tape_.values.layers[layer];
+    if (!tape_.values.inputs_only()) return kept;
+    LayerActivations values = values_;
+    values.input = kept.input;
+    run_layer(tape_.pass, layer, values, scratch_, output_,
+              [&] { team_attend_tree(tape_.pass, tape_.sights, values); });
+    return values;
+  }
+
+ private:
+  const Tape& tape_;
+  LayerActivations values_;
+  Scratch scratch_;
+  Tensor output_;
+};
+
 class HiddenStates : public torch::autograd::Function<HiddenStates> {
  public:
   // The tape holds the activations already.
@@ -379,6 +415,7 @@ class HiddenStates : public torch::autograd::Function<HiddenStates> {
     const Tape& tape = static_cast<const Tape&>(*holder);
     const Pass& pass = tape.pass;
     const auto work = make_backward_buffers(tape);
+    const LayersOf values(tape);
     pass.weights->packed->transposed(0);  // laid out here by all threads, not by one inside of the team
     const Tensor slope = slopes[0].contiguous();
     kernels::parallel([&] {
@@ -390,15 +427,15 @@ class HiddenStates : public torch::autograd::Function<HiddenStates> {
     variable_list result(layers * 14 + 1);
     for (size_t layer = layers; layer-- > 0;) {
       std::array<LowRankGradient, 7> gradients;
-      const int64_t padded = padded_rank(tape.rank);
+      const int64_t padded = padded_rank(tape.pass.rank);
       for (size_t i = 0; i < gradients.size(); ++i) {
         const auto [out, in] = projection_shape(*pass.config, static_cast<Projection>(i));
         gradients[i] = {at::zeros({padded, in}, at::kFloat), at::zeros({out, padded}, at::kFloat)};
       }
-      run_layer_gradient(tape, layer, work, gradients);
+      run_layer_gradient(tape, layer, values[layer], work, gradients);
       for (size_t i = 0; i < gradients.size(); ++i) {
-        result[layer * 14 + 2 * i] = gradients[i].a.narrow(0, 0, tape.rank);
-        result[layer * 14 + 2 * i + 1] = gradients[i].b.narrow(1, 0, tape.rank);
+        result[layer * 14 + 2 * i] = gradients[i].a.narrow(0, 0, tape.pass.rank);
+        result[layer * 14 + 2 * i + 1] = gradients[i].b.narrow(1, 0, tape.pass.rank);
       }
     }
     return result;
@@ -409,7 +446,6 @@ c10::intrusive_ptr<Tape> make_tape(const Network& network, const PackedTokens& t
   const auto tape = c10::make_intrusive<Tape>();
   tape->pass = make_pass(network, tokens.positions, true);
   tape->sights = sights_of(tokens);
-  tape->rank = network.adapter->rank;
   tape->scale = network.adapter->scale();
   return tape;
 }
@@ -450,7 +486,9 @@ Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::ve
   const auto tape = make_tape(network, tokens);
   {
     const at::NoGradGuard no_grad;
-    tape->values = allocate_activations(*network.config, tape->rank, tokens.tokens());
+    tape->values = network.gradient_checkpointing
+                       ? allocate_inputs(*network.config, tokens.tokens())
+                       : allocate_activations(*network.config, tape->pass.rank, tokens.tokens());
     run_packed_tokens(tape->pass, tape->sights, tokens.ids, &tape->values, key_values);
   }
   return with_gradient_of(network, tape);

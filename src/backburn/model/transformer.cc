@@ -4,9 +4,12 @@
 #include <ATen/TensorIndexing.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -117,6 +120,35 @@ Tensor attend(const ModelConfig& config, const QueryKeyValue& qkv, const PackedT
   return outputs.size() == 1 ? outputs.front() : at::cat(outputs, 0);
 }
 
+struct LayerFunction : torch::CustomClassHolder {
+  std::function<Tensor(const Tensor&)> run;
+};
+
+// A layer whose gradient runs it again from its input.
+class CheckpointedLayer : public torch::autograd::Function<CheckpointedLayer> {
+ public:
+  static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x, at::TensorList parameters,
+                        const c10::intrusive_ptr<LayerFunction>& layer) {
+    torch::autograd::variable_list saved = {x};
+    saved.insert(saved.end(), parameters.begin(), parameters.end());
+    context->save_for_backward(std::move(saved));
+    context->saved_data["layer"] = c10::IValue::make_capsule(layer);
+    return layer->run(x);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& slopes) {
+    const at::AutoGradMode with_gradient(true);
+    const auto holder = context->saved_data["layer"].toCapsule();
+    auto inputs = context->get_saved_variables();
+    inputs[0] = inputs[0].detach().requires_grad_();
+    const auto y = static_cast<const LayerFunction&>(*holder).run(inputs[0]);
+    auto gradients = torch::autograd::grad({y}, inputs, {slopes[0]});
+    gradients.emplace_back();  // the layer function has none
+    return gradients;
+  }
+};
+
 }  // namespace
 
 int64_t TokenTree::size() const {
@@ -161,12 +193,24 @@ Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::ve
     masks.push_back(span.branches.empty() ? Tensor() : tree_mask(span, dtype));
   }
   const auto rotary = rotary_at(config, tokens.positions, dtype);
-  Tensor x = at::embedding(network.weights->embedding, tokens.ids);
-  for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
+  const auto run_layer = [&config, network, tokens, masks, rotary, key_values](size_t layer, const Tensor& x) {
     const auto normed = rms_norm(x, network.weights->layers[layer].attention_norm, config.rms_norm_eps);
     const auto qkv = project_attention(network, layer, normed, rotary);
     if (key_values != nullptr) key_values->push_back({qkv.k.transpose(0, 1), qkv.v.transpose(0, 1)});
-    x = finish_layer(network, layer, x, attend(config, qkv, tokens, masks));
+    return finish_layer(network, layer, x, attend(config, qkv, tokens, masks));
+  };
+  const bool checkpointing = network.gradient_checkpointing && at::GradMode::is_enabled() && network.adapter != nullptr;
+  Tensor x = at::embedding(network.weights->embedding, tokens.ids);
+  for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
+    if (!checkpointing) {
+      x = run_layer(layer, x);
+      continue;
+    }
+    const auto function = c10::make_intrusive<LayerFunction>();
+    function->run = [run_layer, layer](const Tensor& input) { return run_layer(layer, input); };
+    std::vector<Tensor> parameters;
+    for (const LoraPair& pair : network.adapter->layers[layer]) parameters.insert(parameters.end(), {pair.a, pair.b});
+    x = CheckpointedLayer::apply(x, at::TensorList(parameters), function);
   }
   return rms_norm(x, network.weights->final_norm, config.rms_norm_eps);
 }

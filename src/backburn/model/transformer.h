@@ -41,6 +41,8 @@ struct Network {
   const ModelConfig* config = nullptr;
   const Weights* weights = nullptr;
   const Adapter* adapter = nullptr;
+  /// A gradient computes each layer again from its input instead of keeping what it read (Chen 2016, arXiv 1604.06174).
+  bool gradient_checkpointing = false;
   at::ScalarType dtype() const { return weights->embedding.scalar_type(); }
 };
 

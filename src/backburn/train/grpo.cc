@@ -112,7 +112,7 @@ std::optional<generate::RolloutRecord> make_record(const Learner& learner,
                                                    std::span<const generate::RolloutRequest> requests,
                                                    const GrpoOptions& options) {
   const model::Model& base = *learner.base;
-  if (options.kept_activations_gib == 0 || base.weights.packed == nullptr) return {};
+  if (options.kept_activations_gib == 0 || learner.gradient_checkpointing || !base.weights.packed) return {};
   const int64_t tokens = generate::most_tokens(requests, options.max_completion_length);
   const auto bytes = static_cast<double>(tokens * model::activation_bytes(base.config, learner.adapter.rank));
   if (bytes > options.kept_activations_gib * (1 << 30)) return {};

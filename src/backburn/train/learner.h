@@ -11,8 +11,9 @@ namespace backburn::train {
 
 /// The part of the recipe that says what is trained: a LoRA adapter over all linear layers (PEFT's names).
 struct LoraOptions {
-  int64_t r = 16;          ///< rank
-  double lora_alpha = 32;  ///< the update is scaled by lora_alpha / r
+  int64_t r = 16;                       ///< rank
+  double lora_alpha = 32;               ///< the update is scaled by lora_alpha / r
+  bool gradient_checkpointing = false;  ///< see model::Network
 };
 
 /// A frozen model and the adapter that is being trained on it. `base` must outlive it.
@@ -21,8 +22,13 @@ struct Learner {
   model::Adapter adapter;
   OptimizerState optimizer;
   int64_t step = 0;  ///< steps finished
+  bool gradient_checkpointing = false;
 
-  model::Network network() const { return base->network(&adapter); }
+  model::Network network() const {
+    auto network = base->network(&adapter);
+    network.gradient_checkpointing = gradient_checkpointing;
+    return network;
+  }
 };
 
 /// A fresh adapter; same seed, same bits.

@@ -8,6 +8,8 @@ void bind(Options& options, const std::string& prefix, LoraOptions& lora) {
   const std::string at = prefix + ".";
   options.add(at + "r", lora.r, "LoRA rank", {1, 1024});
   options.add(at + "lora_alpha", lora.lora_alpha, "LoRA's update is scaled by lora_alpha / r", at_least_0);
+  options.add(at + "gradient_checkpointing", lora.gradient_checkpointing,
+              "keep each layer's input alone, and compute the rest again for the gradient: less memory, slower");
 }
 
 void bind(Options& options, const std::string& prefix, OptimizerOptions& optimizer) {
