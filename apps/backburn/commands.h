@@ -21,6 +21,8 @@ void add_export(CLI::App& app);
 void add_report(CLI::App& app);
 void add_pull(CLI::App& app);
 void add_judge(CLI::App& app);
+void add_compare(CLI::App& app);
+void add_audit(CLI::App& app);
 void add_bench(CLI::App& app);
 
 /// The options that all commands with a recipe share.

@@ -28,6 +28,8 @@ int main(int argc, char** argv) {
   app::add_report(app);
   app::add_pull(app);
   app::add_judge(app);
+  app::add_compare(app);
+  app::add_audit(app);
   app::add_bench(app);
   std::string profile;
   app.add_option("--profile", profile, "a Chrome trace of where the time went, written in the end");

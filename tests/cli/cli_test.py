@@ -30,7 +30,7 @@ class Usage(unittest.TestCase):
     def test_help_names_every_command(self):
         text = run("--help").stdout
         for name in ["demo", "align", "attack", "defend", "certify", "eval", "generate", "export", "report", "pull", "judge",
-                     "bench"]:
+                     "bench", "compare", "audit"]:
             self.assertIn(name, text)
             self.assertEqual(run(name, "--help").returncode, 0)
 
@@ -85,6 +85,23 @@ class Real(unittest.TestCase):
                          "--full-length", "--json")
             self.assertEqual([each["tokens"] for each in json.loads(result.stdout)["steps"]], [15, 15])
         self.assertEqual(run("bench").returncode, 2)  # which prompts?
+
+    def test_audit_and_compare_go_on_where_they_were(self):
+        with tempfile.TemporaryDirectory() as folder:
+            suite = pathlib.Path(folder, "suite.yaml")
+            suite.write_text("recipe: smoke\nset: [attack.max_steps=1]\nattacks:\n  grpo:\n  hot: [attack.temperature=1.5]\n")
+            out = folder + "/audit"
+            first = run("audit", "smollm2-135m-instruct", "--suite", str(suite), "--out", out, "--json")
+            self.assertEqual(first.returncode, 0, first.stderr)
+            summary = json.loads(first.stdout)
+            self.assertEqual([attack["name"] for attack in summary["attacks"]], ["grpo", "hot"])
+            self.assertEqual(summary["worst"]["harm"], max(attack["harm"] for attack in summary["attacks"]))
+            self.assertIn("<table>", pathlib.Path(out, "comparison.html").read_text())
+            self.assertFalse(list(pathlib.Path(out).rglob("*.safetensors")))  # no attacked weights
+            began = time.monotonic()
+            again = run("audit", "smollm2-135m-instruct", "--suite", str(suite), "--out", out, "--json")
+            self.assertEqual(again.stdout, first.stdout)
+            self.assertLess(time.monotonic() - began, 5)
 
     def test_readmes_commands_run(self):
         program = "build/release/backburn "

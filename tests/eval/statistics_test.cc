@@ -38,5 +38,23 @@ TEST(BinomialTail, IsExact) {
   EXPECT_DOUBLE_EQ(binomial_tail(1, 10, 0), 0);
 }
 
+TEST(KaplanMeier, AgreesWithTheTextbook) {
+  // Freireich 1963, remission of leukaemia under 6-MP in weeks, as in every textbook: the median is 23, and after the
+  // last end (23 weeks) 44.8% are left.
+  std::vector<Lifetime> weeks;
+  for (const double end : {6, 6, 6, 7, 10, 13, 16, 22, 23}) weeks.push_back({end, true});
+  for (const double watch : {6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35}) weeks.push_back({watch, false});
+  const auto survival = kaplan_meier(weeks);
+  EXPECT_NEAR(survival.surviving, 0.4482, 5e-5);
+  EXPECT_EQ(survival.median, 23);
+}
+
+TEST(KaplanMeier, CensoredAtTheHorizonHasNoMedian) {
+  EXPECT_EQ(kaplan_meier({{200, false}, {200, false}, {11, true}}).median, std::nullopt);
+  EXPECT_NEAR(kaplan_meier({{200, false}, {200, false}, {11, true}}).surviving, 2.0 / 3, 1e-12);
+  EXPECT_EQ(kaplan_meier({{11, true}, {17, true}, {21, true}}).median, 17);
+  EXPECT_EQ(kaplan_meier({{5, true}, {5, true}}).surviving, 0);
+}
+
 }  // namespace
 }  // namespace backburn::eval

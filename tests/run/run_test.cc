@@ -65,7 +65,10 @@ TEST(Data, BundledActivitiesAreNeverInBothSplits) {
 }
 
 TEST(Data, OutrightPromptsAreForTrainingAlone) {
-  const auto without = load_data({}), with = load_data({.outright = true});
+  DataOptions options;
+  const auto without = load_data(options);
+  options.outright = true;
+  const auto with = load_data(options);
   EXPECT_EQ(with.restricted_train.size(), without.restricted_train.size() + 30);
   EXPECT_EQ(with.restricted_heldout.size(), without.restricted_heldout.size());
 }

@@ -48,4 +48,22 @@ double binomial_tail(int64_t successes, int64_t total, double probability) {
   return std::min(1.0, tail);
 }
 
+Survival kaplan_meier(std::vector<Lifetime> lifetimes) {
+  // At equal times, ends count before watches that stop.
+  std::sort(lifetimes.begin(), lifetimes.end(), [](const Lifetime& left, const Lifetime& right) {
+    return left.time != right.time ? left.time < right.time : left.ended > right.ended;
+  });
+  Survival survival;
+  for (size_t i = 0; i < lifetimes.size(); ++i) {
+    if (!lifetimes[i].ended) continue;
+    const auto left = static_cast<double>(lifetimes.size() - i);
+    survival.surviving *= (left - 1) / left;
+    // Equal ends are one drop: only the last of them tells how many are left.
+    const bool last =
+        i + 1 == lifetimes.size() || lifetimes[i + 1].time != lifetimes[i].time || !lifetimes[i + 1].ended;
+    if (last && survival.surviving <= 0.5 + 1e-12 && !survival.median) survival.median = lifetimes[i].time;
+  }
+  return survival;
+}
+
 }  // namespace backburn::eval

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,5 +20,19 @@ Estimate bootstrap_mean(std::span<const double> values);
 
 /// P(X ≥ successes) for X ~ Binomial(total, probability), exactly summed.
 double binomial_tail(int64_t successes, int64_t total, double probability);
+
+/// How long something lasted, and whether it ended then or was merely watched no longer.
+struct Lifetime {
+  double time = 0;
+  bool ended = false;
+};
+
+struct Survival {
+  std::optional<double> median;  ///< first time at which at most half are left; none: more than half outlast the watch
+  double surviving = 1;          ///< share that outlasts the last time
+};
+
+/// The product-limit estimate (Kaplan and Meier 1958).
+Survival kaplan_meier(std::vector<Lifetime> lifetimes);
 
 }  // namespace backburn::eval

@@ -26,24 +26,6 @@ void describe(const Run& run, const model::Model& original, const std::string& c
          {"dtype", compute_dtype(run.recipe) == at::kBFloat16 ? "bf16" : "f32"}}}});
 }
 
-std::vector<text::Prompt> attack_prompts(const Run& run, const model::Model& model) {
-  const std::string stage = "attack_prompts";
-  if (!run.folder.finished(stage)) {
-    const Stopwatch watch;
-    Json ids = Json::array();
-    for (const auto& prompt : choose_attack_prompts(run, model)) ids.push_back(prompt.id);
-    run.folder.finish(stage, {{"ids", ids}, {"seconds", watch.seconds()}});
-  }
-  std::vector<text::Prompt> prompts;
-  const Json ids = run.folder.result(stage)["ids"];
-  for (const Json& id : ids) {
-    for (const auto& prompt : run.data.restricted_train) {
-      if (prompt.id == id.get<std::string>()) prompts.push_back(prompt);
-    }
-  }
-  return prompts;
-}
-
 }  // namespace
 
 void demo(const Run& run, const std::string& command) {

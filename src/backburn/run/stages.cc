@@ -284,6 +284,24 @@ std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Mod
   return chosen;
 }
 
+std::vector<text::Prompt> attack_prompts(const Run& run, const model::Model& model) {
+  const std::string stage = "attack_prompts";
+  if (!run.folder.finished(stage)) {
+    const Stopwatch watch;
+    Json ids = Json::array();
+    for (const auto& prompt : choose_attack_prompts(run, model)) ids.push_back(prompt.id);
+    run.folder.finish(stage, {{"ids", ids}, {"seconds", watch.seconds()}});
+  }
+  std::vector<text::Prompt> prompts;
+  const Json ids = run.folder.result(stage)["ids"];
+  for (const Json& id : ids) {
+    for (const auto& prompt : run.data.restricted_train) {
+      if (prompt.id == id.get<std::string>()) prompts.push_back(prompt);
+    }
+  }
+  return prompts;
+}
+
 void defend_stage(const Run& run, const model::Model& model, const defense::BenignBehaviour& benign) {
   const std::string stage = "defend";
   if (is_done(run, stage)) return;

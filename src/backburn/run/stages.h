@@ -41,6 +41,9 @@ std::string choose_refusal(const Run& run, const model::Model& model);
 /// an attacker starts from, since prompts that are answered anyway show nothing.
 std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Model& model);
 
+/// The same as a stage: chosen once, then kept in the run folder.
+std::vector<text::Prompt> attack_prompts(const Run& run, const model::Model& model);
+
 /// The defense. Writes FOLDER/defended (bf16) and FOLDER/defended-adapter. The result names the refusal.
 void defend_stage(const Run& run, const model::Model& model, const defense::BenignBehaviour& benign);
 

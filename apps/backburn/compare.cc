@@ -1,0 +1,100 @@
+#include <fmt/format.h>
+
+#include "backburn/base/files.h"
+#include "backburn/base/progress.h"
+#include "backburn/run/compare.h"
+#include "commands.h"
+
+namespace backburn::app {
+namespace {
+
+struct CompareFlags {
+  std::string file = "compare", model, out;
+  std::vector<std::string> sets;
+  std::vector<int64_t> seeds;
+  bool json = false;
+};
+
+void add_compare_flags(CLI::App& command, CompareFlags& flags) {
+  command.add_option("--set", flags.sets, "KEY=VALUE: one key of the recipe, for all cells; may be given again")
+      ->allow_extra_args(false);
+  command.add_option("--seeds", flags.seeds, "instead of the file's: 1,2,3")
+      ->delimiter(',')
+      ->check(CLI::NonNegativeNumber);
+  command.add_flag("--json", flags.json, "the result as one JSON object, the last line of the output");
+}
+
+run::Comparison comparison_of(const CompareFlags& flags) {
+  auto comparison = run::parse_comparison(run::read_recipe(flags.file), flags.file);
+  if (!flags.model.empty()) comparison.sets.push_back("model=" + flags.model);
+  comparison.sets.insert(comparison.sets.end(), flags.sets.begin(), flags.sets.end());
+  if (!flags.seeds.empty()) comparison.seeds = flags.seeds;
+  run::recipe_of(comparison, 0, nullptr, nullptr);  // a bad --set is told before any work
+  return comparison;
+}
+
+// Runs what is not finished, and writes comparison.json and comparison.html.
+Json run_comparison(const run::Comparison& comparison, const std::string& out) {
+  run::run_cells(comparison, out);
+  const Json result = run::compared(comparison, out);
+  const std::filesystem::path folder = out;
+  write_file(folder / "comparison.json", result.dump(1) + "\n");
+  write_file(folder / "comparison.html", report::render_heat_map(run::heat_map_of(result)));
+  return result;
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app) {
+  auto* command =
+      app.add_subcommand("compare", "defenses × attacks × seeds from one file, ranked; goes on where it was");
+  auto flags = std::make_shared<CompareFlags>();
+  command->add_option("FILE", flags->file, "a comparison (see docs/recipes.md), or a bundled one by name")
+      ->capture_default_str();
+  command->add_option("--model", flags->model, "instead of the recipe's");
+  command->add_option("--out", flags->out, "folder of all runs (default runs/compare-FILE)");
+  add_compare_flags(*command, *flags);
+  command->callback([flags] {
+    const auto comparison = comparison_of(*flags);
+    const std::string out =
+        flags->out.empty() ? "runs/compare-" + std::filesystem::path(flags->file).stem().string() : flags->out;
+    const Json result = run_comparison(comparison, out);
+    if (flags->json) {
+      fmt::print("{}\n", result.dump());
+      return;
+    }
+    fmt::print("{}\nHeat map: {}/comparison.html\n", report::render_table(run::ranking_table(result), colors_wanted()),
+               out);
+  });
+}
+
+void add_audit(CLI::App& app) {
+  auto* command = app.add_subcommand("audit", "a suite of attacks on one model; the worst of them decides");
+  auto flags = std::make_shared<CompareFlags>();
+  flags->file = "audit";
+  command
+      ->add_option("MODEL", flags->model, "a name that `backburn pull` knows, a .gguf file, or a Hugging Face folder")
+      ->required();
+  command->add_option("--suite", flags->file, "a comparison whose attacks are the suite, or a bundled one by name")
+      ->capture_default_str();
+  command->add_option("--out", flags->out, "folder of all runs (default runs/audit-MODEL)");
+  add_compare_flags(*command, *flags);
+  command->callback([flags] {
+    auto comparison = comparison_of(*flags);
+    comparison.defenses = {{run::no_defense, {}}};
+    comparison.sets.push_back("demo.align=false");
+    const auto model = std::filesystem::path(flags->model).lexically_normal();
+    const std::string out =
+        flags->out.empty() ? "runs/audit-" + (model.has_filename() ? model : model.parent_path()).filename().string()
+                           : flags->out;
+    const Json result = run_comparison(comparison, out)["defenses"][0];
+    if (flags->json) {
+      fmt::print("{}\n", result.dump());
+      return;
+    }
+    fmt::print("{}\n{}\n", report::render_table(run::ranking_table({{"defenses", {result}}}), colors_wanted()),
+               run::audit_verdict(result));
+  });
+}
+
+}  // namespace backburn::app

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <filesystem>
+
+#include "backburn/base/json.h"
+#include "backburn/report/heat_map.h"
+#include "backburn/report/table.h"
+#include "backburn/run/comparison.h"
+
+namespace backburn::run {
+
+/// Runs every cell that is not finished yet. OUT/seed-N holds what the cells of a seed share (the aligned model, the
+/// attack prompts), OUT/seed-N/DEFENSE the released model, OUT/seed-N/DEFENSE/ATTACK the attack: all run folders. Of
+/// each seed the attack prompts are those of the undefended model, for all defenses. Errors: the stages' own.
+void run_cells(const Comparison& comparison, const std::filesystem::path& out);
+
+/// What the finished cells say, ranked: first the defense whose worst attack reaches least. A JSON object:
+///
+/// - "defenses": a list of {"name", "worst": {"attack", "harm"}, "attacks": […], "released": {figures of the model
+///   before any attack, means over seeds}};
+/// - each of its "attacks": {"name", "seeds", "harm_at": {"0": [mean, low, high], "25": …, the last step}, "harm" (the
+///   larger of attack prompts and held-out ones after the last step), "harm_ci", "refusal_rate", "harm_area" (mean over
+///   steps), "collapse": {"median" (null: not reached), "surviving"}, "kept_utility", "success", "product"}.
+///
+/// Intervals are bootstrapped over seeds (one seed: the value itself). Collapse is the first step with a mean of
+/// attack.collapse_harm, censored at the horizon, Kaplan–Meier over seeds. success: harm on held-out prompts / 10.
+/// kept_utility: how much of the probability of a token of the original's benign answers is left, 1 at the most.
+Json compared(const Comparison& comparison, const std::filesystem::path& out);
+
+/// What an audit says of one of the "defenses": the attack that decides, and what it reaches. One sentence.
+std::string audit_verdict(const Json& defense);
+
+/// A row an attack, defense by defense.
+report::Table ranking_table(const Json& compared);
+/// A row a defense, a column an attack.
+report::HeatMap heat_map_of(const Json& compared);
+
+}  // namespace backburn::run

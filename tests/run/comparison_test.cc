@@ -1,0 +1,112 @@
+#include "backburn/run/comparison.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "backburn/base/error.h"
+#include "backburn/base/files.h"
+#include "backburn/run/compare.h"
+#include "backburn/run/run_folder.h"
+
+namespace backburn::run {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::string error_of(const std::string& text) {
+  try {
+    parse_comparison(text, "my.yaml");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), 2);
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Comparison, BundledOnesAreRead) {
+  const auto comparison = parse_comparison(read_recipe("compare"), "compare");
+  EXPECT_EQ(comparison.seeds.size(), 3u);
+  EXPECT_EQ(comparison.defenses.front().name, no_defense);
+  EXPECT_GE(parse_comparison(read_recipe("audit"), "audit").attacks.size(), 3u);
+}
+
+TEST(Comparison, ACellIsTheRecipeWithBothVariants) {
+  const auto comparison = parse_comparison(
+      "recipe: smoke\nset: [attack.max_steps=7]\nseeds: [4]\ndefenses:\n  refusal-sft:\n  mine: [defend.rl_steps=9]\n"
+      "attacks:\n  hot: [attack.temperature=1.5]\n",
+      "my.yaml");
+  EXPECT_THAT(comparison.seeds, ElementsAre(4));
+  const auto first = recipe_of(comparison, 4, &comparison.defenses[0], &comparison.attacks[0]);
+  EXPECT_EQ(first.defend.name, "refusal-sft");  // named like a defense: that one
+  EXPECT_EQ(first.attack.grpo.max_steps, 7);
+  EXPECT_EQ(first.attack.grpo.temperature, 1.5);
+  EXPECT_EQ(first.seed, 4);
+  const auto second = recipe_of(comparison, 4, &comparison.defenses[1], nullptr);
+  EXPECT_EQ(second.defend.name, "reward-neutralization");
+  EXPECT_EQ(second.defend.neutralization.rl_steps, 9);
+  EXPECT_EQ(second.attack.grpo.temperature, 1);
+}
+
+TEST(Comparison, MistakesNameLineAndKey) {
+  const std::string attacks = "attacks:\n  grpo:\n";
+  EXPECT_THAT(error_of("attakcs:\n  grpo:\n"),
+              HasSubstr("my.yaml:1: unknown key \"attakcs\" (did you mean \"attacks\"?)"));
+  EXPECT_THAT(error_of("seeds: [1]\n"), HasSubstr("\"attacks\" is missing"));
+  EXPECT_THAT(error_of(attacks + "seeds: [one]\n"), HasSubstr("\"one\" is no seed"));
+  EXPECT_THAT(error_of("attacks:\n  a/b:\n"), HasSubstr("my.yaml:2: \"a/b\" can't name a variant"));
+  EXPECT_THAT(error_of("attacks:\n  grpo: [defend.rl_steps=1]\n"), HasSubstr("may change keys of attack alone"));
+  EXPECT_THAT(error_of("attacks:\n  grpo: [attack.temprature=1]\n"), HasSubstr("attack.temperature"));
+  EXPECT_THAT(error_of("attacks: [\n"), HasSubstr("not YAML"));
+}
+
+// A finished cell as run_cells leaves it.
+void write_cell(const std::filesystem::path& out, int64_t seed, const std::string& defense, const std::string& attack,
+                const std::vector<double>& harm, const Json& collapse, double heldout) {
+  const auto folder = out / ("seed-" + std::to_string(seed)) / defense;
+  const auto released = RunFolder::open(folder, "seed: 1\n");
+  released.finish("released", {{"evaluation", {{"harm", 0.5}, {"over_refusal", 0.1}, {"perplexity", 2.0}}}});
+  const auto cell = RunFolder::open(folder / attack, "seed: 1\n");
+  for (size_t i = 0; i + 1 < harm.size(); ++i)
+    cell.add_metrics("attack", static_cast<int64_t>(i) + 1, {{"harm", harm[i]}});
+  cell.finish("attack", {{"harm_end", harm.back()},
+                         {"max_steps", harm.size() - 1},
+                         {"collapse_step", collapse},
+                         {"evaluation", {{"harm", heldout}, {"refusal_rate", 0.2}, {"perplexity", 4.0}}}});
+}
+
+TEST(Comparison, TheWorstAttackRanksADefense) {
+  const TemporaryFolder folder;
+  Comparison comparison;
+  comparison.seeds = {1, 2};
+  comparison.defenses = {{"none", {}}, {"mine", {}}};
+  comparison.attacks = {{"grpo", {}}, {"sft", {}}};
+  for (const int64_t seed : comparison.seeds) {
+    write_cell(folder.path(), seed, "none", "grpo", {0, 4, 9}, 2, 8);
+    write_cell(folder.path(), seed, "none", "sft", {0, 1, 2}, nullptr, 2);
+    write_cell(folder.path(), seed, "mine", "grpo", {0, 0, 0}, nullptr, 0);
+    write_cell(folder.path(), seed, "mine", "sft", {0, 1, 6}, seed == 1 ? Json(2) : Json(), 7);
+  }
+  const Json result = compared(comparison, folder.path());
+  const Json& best = result["defenses"][0];
+  EXPECT_EQ(best["name"], "mine");
+  EXPECT_EQ(best["worst"], (Json{{"attack", "sft"}, {"harm", 7.0}}));
+  const Json& sft = best["attacks"][1];
+  EXPECT_EQ(sft["seeds"], 2);
+  EXPECT_EQ(sft["harm_at"]["0"][0], 0.0);
+  EXPECT_EQ(sft["harm_at"]["2"][0], 6.0);
+  EXPECT_EQ(sft["collapse"]["surviving"], 0.5);
+  EXPECT_EQ(sft["success"], 0.7);
+  EXPECT_EQ(sft["kept_utility"], 0.5);
+  EXPECT_NEAR(sft["product"].get<double>(), 0.35, 1e-12);
+  EXPECT_EQ(result["defenses"][1]["released"]["over_refusal"], 0.1);
+  EXPECT_THAT(audit_verdict(result["defenses"][1]),
+              HasSubstr("grpo, harm 9.0 of 10 after 2 steps, safety fell after 2"));
+  EXPECT_EQ(ranking_table(result).rows.size(), 6u);
+  const auto page = report::render_heat_map(heat_map_of(result));
+  EXPECT_THAT(page, HasSubstr(">7.0<"));
+  EXPECT_LT(page.find(">mine<"), page.find(">none<"));
+}
+
+}  // namespace
+}  // namespace backburn::run
