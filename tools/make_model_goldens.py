@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the goldens of tests/model/parity_test.cc and tests/generate/parity_test.cc from Transformers and PEFT, in f32.
 
-    python tools/make_model_goldens.py --tiny                          tests/model/data/tiny_{llama,qwen2}/
+    python tools/make_model_goldens.py --tiny                          tests/model/data/tiny_*/
     python tools/make_model_goldens.py --gguf smollm2.gguf --name smollm2  tests/model/data/smollm2_parity.json
     python tools/make_model_goldens.py --gguf qwen.gguf --name qwen        tests/model/data/qwen_parity.json
 
@@ -221,15 +221,30 @@ def real_model(path, name):
                      "loss": rounded([loss], 9)[0], "tensors": entries}})
 
 
-def tiny_model(folder, kind, tied):
+# Every family with what sets it apart; sizes small enough that a window and a stretched frequency matter.
+TINY = {
+    "tiny_llama": ("Llama", {"tie_word_embeddings": False, "rms_norm_eps": 1e-5}, {"rope_theta": 500.0}),
+    "tiny_qwen2": ("Qwen2", {"tie_word_embeddings": True}, {}),
+    "tiny_llama3": ("Llama", {"tie_word_embeddings": False, "head_dim": 16},
+                    {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                     "original_max_position_embeddings": 16}),
+    "tiny_linear": ("Llama", {"tie_word_embeddings": True, "attention_bias": True}, {"rope_type": "linear", "factor": 4.0}),
+    "tiny_mistral": ("Mistral", {"tie_word_embeddings": False, "sliding_window": 6, "head_dim": 16}, {}),
+    "tiny_ministral": ("Ministral", {"tie_word_embeddings": False, "head_dim": 16, "sliding_window": 5,
+                                     "layer_types": ["sliding_attention", "full_attention"]}, {}),
+    "tiny_qwen3": ("Qwen3", {"tie_word_embeddings": True, "head_dim": 16}, {}),
+    "tiny_smollm3": ("SmolLM3", {"tie_word_embeddings": True, "no_rope_layers": [1, 0]}, {}),
+}
+
+
+def tiny_model(folder, kind, extra, rope):
     """Random weights, every tensor (norms and biases too) away from its usual value."""
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
-    make_config, make_model = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}[kind]
-    config = make_config(
-        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        max_position_embeddings=256, rms_norm_eps=1e-5 if kind == "llama" else 1e-6, tie_word_embeddings=tied,
-        rope_parameters={"rope_type": "default", "rope_theta": 500.0 if kind == "llama" else 10000.0},
-        bos_token_id=1, eos_token_id=2, pad_token_id=None, attn_implementation="eager", dtype="float32")
+    import transformers
+    config = getattr(transformers, f"{kind}Config")(**{
+        **dict(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+               max_position_embeddings=256, rms_norm_eps=1e-6, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, **rope},
+               bos_token_id=1, eos_token_id=2, pad_token_id=None, attn_implementation="eager", dtype="float32"), **extra})
+    make_model = getattr(transformers, f"{kind}ForCausalLM")
     torch.manual_seed(20250504)
     model = make_model(config).float().eval()
     with torch.no_grad():
@@ -265,15 +280,17 @@ def write(path, value):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true", help="the two random models")
+    parser.add_argument("--tiny", action="store_true", help="the random models")
+    parser.add_argument("--only", choices=TINY, help="with --tiny: one of them")
     parser.add_argument("--gguf", help="a GGUF file")
     parser.add_argument("--name", help="what its golden is called")
     options = parser.parse_args()
     if not options.tiny and not (options.gguf and options.name):
         parser.error("nothing to make: give --tiny, or --gguf and --name")
     if options.tiny:
-        tiny_model(DATA / "tiny_llama", "llama", tied=False)
-        tiny_model(DATA / "tiny_qwen2", "qwen2", tied=True)
+        for name, (kind, extra, rope) in TINY.items():
+            if options.only in (None, name):
+                tiny_model(DATA / name, kind, extra, rope)
     if options.gguf:
         real_model(options.gguf, options.name)
 

@@ -116,7 +116,7 @@ TEST_F(Gguf, NamesWhatIsWrong) {
               HasSubstr("outside the vocabulary"));
   EXPECT_THAT(error_of(small_file().text("llama.rope.scaling.type", "yarn").build()), HasSubstr("yarn"));
   EXPECT_THAT(error_of(GgufBuilder().text("general.architecture", "mamba").build()),
-              HasSubstr("\"mamba\" is unknown (supported: llama, qwen2)"));
+              HasSubstr("\"mamba\" is unknown (supported: llama, qwen2, qwen3)"));
 }
 
 TEST_F(Gguf, RefusesNestedArraysAndAbsurdLengths) {

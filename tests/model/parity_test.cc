@@ -283,7 +283,9 @@ TEST_P(Real, AdapterGradientsInBf16AreNear) {
 
 INSTANTIATE_TEST_SUITE_P(Parity, Real, testing::Values(smollm2, qwen),
                          [](const auto& each) { return std::string(each.param.golden); });
-INSTANTIATE_TEST_SUITE_P(Parity, Tiny, testing::Values("tiny_llama", "tiny_qwen2"));
+INSTANTIATE_TEST_SUITE_P(Parity, Tiny,
+                         testing::Values("tiny_llama", "tiny_llama3", "tiny_linear", "tiny_mistral", "tiny_ministral",
+                                         "tiny_qwen2", "tiny_qwen3", "tiny_smollm3"));
 
 }  // namespace
 }  // namespace backburn::model

@@ -1,5 +1,9 @@
 #include "backburn/model/config.h"
 
+#include <algorithm>
+#include <array>
+#include <iterator>
+
 #include "backburn/base/error.h"
 
 namespace backburn::model {
@@ -22,21 +26,103 @@ T optional(const Json& json, const char* key, T fallback, const std::string& ori
   return found == json.end() || found->is_null() ? fallback : require<T>(json, key, origin);
 }
 
+// A family: what its config.json leaves out.
+struct Family {
+  const char* architecture;
+  const char* class_name;
+  bool attention_bias = false;  // always there, whatever the file says
+  bool query_key_norm = false;
+  int64_t no_rope_layer_interval = 0;  // every so many layers one has no RoPE, unless the file lists them
+};
+
+constexpr std::array<Family, 6> families = {{{"llama", "LlamaForCausalLM"},
+                                             {"mistral", "MistralForCausalLM"},
+                                             {"ministral", "MinistralForCausalLM"},
+                                             {"qwen2", "Qwen2ForCausalLM", true},
+                                             {"qwen3", "Qwen3ForCausalLM", false, true},
+                                             {"smollm3", "SmolLM3ForCausalLM", false, false, 4}}};
+
+const Family& family_of(const std::string& architecture, const std::string& origin) {
+  for (const Family& family : families) {
+    if (architecture == family.architecture) return family;
+  }
+  fail("{}: model_type \"{}\" is unknown (supported: {})", origin, architecture, known_architectures());
+}
+
 void refuse(bool condition, const std::string& origin, const char* feature) {
-  if (condition) fail("{}: {} is not supported yet (supported: llama and qwen2 with plain RoPE)", origin, feature);
+  if (condition) fail("{}: {} is not supported yet", origin, feature);
+}
+
+RopeScaling read_scaling(const Json& rope, const std::string& type, const std::string& origin) {
+  RopeScaling scaling;
+  scaling.type = type;
+  if (type == "default") return scaling;
+  if (type != "linear" && type != "llama3") {
+    fail("{}: RoPE scaling \"{}\" is not supported yet (supported: default, linear, llama3)", origin, type);
+  }
+  scaling.factor = require<double>(rope, "factor", origin);
+  if (!(scaling.factor > 0)) fail("{}: RoPE scaling's factor is {}, expected more than 0", origin, scaling.factor);
+  if (type != "llama3") return scaling;
+  scaling.low_freq_factor = require<double>(rope, "low_freq_factor", origin);
+  scaling.high_freq_factor = require<double>(rope, "high_freq_factor", origin);
+  scaling.original_max_position_embeddings = require<int64_t>(rope, "original_max_position_embeddings", origin);
+  if (!(scaling.low_freq_factor > 0) || !(scaling.high_freq_factor > scaling.low_freq_factor) ||
+      scaling.original_max_position_embeddings < 1) {
+    fail("{}: RoPE scaling: expected 0 < low_freq_factor < high_freq_factor and a positive original length", origin);
+  }
+  return scaling;
 }
 
 // Transformers 5 moved rope_theta into "rope_parameters"; both layouts also name the kind of scaling.
-double read_rope(const Json& json, const std::string& origin) {
+void read_rope(const Json& json, const std::string& origin, ModelConfig& config) {
+  config.rope_theta = optional<double>(json, "rope_theta", 10000.0, origin);
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     auto rope = json.find(key);
     if (rope == json.end() || rope->is_null()) continue;
     if (!rope->is_object()) fail("{}: key \"{}\" must be a map", origin, key);
     const std::string legacy = optional<std::string>(*rope, "type", "default", origin);
-    refuse(optional<std::string>(*rope, "rope_type", legacy, origin) != "default", origin, "RoPE scaling");
-    if (rope->contains("rope_theta")) return require<double>(*rope, "rope_theta", origin);
+    config.rope_scaling = read_scaling(*rope, optional<std::string>(*rope, "rope_type", legacy, origin), origin);
+    config.rope_theta = optional<double>(*rope, "rope_theta", config.rope_theta, origin);
+    return;
   }
-  return optional<double>(json, "rope_theta", 10000.0, origin);
+}
+
+// "sliding_window" is for the layers that "layer_types" names, or for all. Qwen's files carry one that is switched off.
+std::vector<int64_t> read_windows(const Json& json, const std::string& origin, int64_t layers) {
+  const auto window = optional<int64_t>(json, "sliding_window", 0, origin);
+  if (window < 0) fail("{}: sliding_window is {}, expected at least 1", origin, window);
+  if (window == 0 || !optional<bool>(json, "use_sliding_window", true, origin)) return {};
+  std::vector<int64_t> windows(layers, window);
+  const auto types = optional<std::vector<std::string>>(json, "layer_types", {}, origin);
+  if (types.empty()) {
+    refuse(json.contains("max_window_layers"), origin, "sliding-window attention without \"layer_types\"");
+    return windows;
+  }
+  if (std::ssize(types) != layers) fail("{}: {} layer_types for {} layers", origin, types.size(), layers);
+  for (size_t layer = 0; layer < types.size(); ++layer) {
+    if (types[layer] == "full_attention") {
+      windows[layer] = 0;
+    } else if (types[layer] != "sliding_attention") {
+      fail("{}: layer_types names \"{}\", expected full_attention or sliding_attention", origin, types[layer]);
+    }
+  }
+  return windows;
+}
+
+// In files, a 1 is a layer with RoPE.
+std::vector<bool> read_no_rope(const Json& json, const std::string& origin, const Family& family, int64_t layers) {
+  if (family.no_rope_layer_interval == 0) return {};
+  const auto interval = optional<int64_t>(json, "no_rope_layer_interval", family.no_rope_layer_interval, origin);
+  if (interval < 1) fail("{}: no_rope_layer_interval is {}, expected at least 1", origin, interval);
+  const auto with_rope = optional<std::vector<int64_t>>(json, "no_rope_layers", {}, origin);
+  if (!with_rope.empty() && std::ssize(with_rope) < layers) {
+    fail("{}: {} no_rope_layers for {} layers", origin, with_rope.size(), layers);
+  }
+  std::vector<bool> without;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    without.push_back(with_rope.empty() ? (layer + 1) % interval == 0 : with_rope[layer] == 0);
+  }
+  return without;
 }
 
 std::vector<int64_t> read_ids(const Json& json, const char* key, const std::string& origin) {
@@ -52,10 +138,7 @@ ModelConfig config_from_hugging_face(const Json& json, const std::string& origin
   if (!json.is_object()) fail("{}: expected a JSON object", origin);
   ModelConfig config;
   config.architecture = require<std::string>(json, "model_type", origin);
-  const bool qwen2 = config.architecture == "qwen2";
-  if (!qwen2 && config.architecture != "llama") {
-    fail("{}: model_type \"{}\" is unknown (supported: llama, qwen2)", origin, config.architecture);
-  }
+  const Family& family = family_of(config.architecture, origin);
   config.vocab_size = require<int64_t>(json, "vocab_size", origin);
   config.hidden_size = require<int64_t>(json, "hidden_size", origin);
   config.intermediate_size = require<int64_t>(json, "intermediate_size", origin);
@@ -66,12 +149,12 @@ ModelConfig config_from_hugging_face(const Json& json, const std::string& origin
   config.head_dim = optional<int64_t>(json, "head_dim", config.hidden_size / config.num_attention_heads, origin);
   config.max_position_embeddings = optional<int64_t>(json, "max_position_embeddings", 2048, origin);
   config.rms_norm_eps = optional<double>(json, "rms_norm_eps", 1e-6, origin);
-  config.rope_theta = read_rope(json, origin);
-  config.attention_bias = qwen2 || optional<bool>(json, "attention_bias", false, origin);
-  config.attention_output_bias = !qwen2 && config.attention_bias;
+  read_rope(json, origin, config);
+  config.query_key_norm = family.query_key_norm;
+  config.attention_bias = family.attention_bias || optional<bool>(json, "attention_bias", false, origin);
+  config.attention_output_bias = !family.attention_bias && config.attention_bias;
   config.tie_word_embeddings = optional<bool>(json, "tie_word_embeddings", false, origin);
   refuse(optional<bool>(json, "mlp_bias", false, origin), origin, "mlp_bias");
-  refuse(optional<bool>(json, "use_sliding_window", false, origin), origin, "sliding-window attention");
   refuse(optional<std::string>(json, "hidden_act", "silu", origin) != "silu", origin, "an activation other than silu");
   const auto bos = read_ids(json, "bos_token_id", origin);
   const auto pad = read_ids(json, "pad_token_id", origin);
@@ -79,13 +162,21 @@ ModelConfig config_from_hugging_face(const Json& json, const std::string& origin
   config.pad_token_id = pad.empty() ? -1 : pad.front();
   config.stop_token_ids = read_ids(json, "eos_token_id", origin);
   check_config(config, origin);
+  config.sliding_windows = read_windows(json, origin, config.num_hidden_layers);
+  config.no_rope_layers = read_no_rope(json, origin, family, config.num_hidden_layers);
   return config;
 }
 
+std::string known_architectures() {
+  std::string names;
+  for (const Family& family : families) names += (names.empty() ? "" : ", ") + std::string(family.architecture);
+  return names;
+}
+
 Json config_to_hugging_face(const ModelConfig& config, const std::string& dtype) {
-  const bool qwen2 = config.architecture == "qwen2";
+  const Family& family = family_of(config.architecture, "config_to_hugging_face");
   Json json;
-  json["architectures"] = {qwen2 ? "Qwen2ForCausalLM" : "LlamaForCausalLM"};
+  json["architectures"] = {family.class_name};
   json["model_type"] = config.architecture;
   json["vocab_size"] = config.vocab_size;
   json["hidden_size"] = config.hidden_size;
@@ -98,11 +189,37 @@ Json config_to_hugging_face(const ModelConfig& config, const std::string& dtype)
   json["rms_norm_eps"] = config.rms_norm_eps;
   json["rope_theta"] = config.rope_theta;
   json["hidden_act"] = "silu";
-  if (!qwen2) {
+  if (!family.attention_bias) {
     json["attention_bias"] = config.attention_bias;
     json["mlp_bias"] = false;
-  } else {
-    json["use_sliding_window"] = false;
+  }
+  const RopeScaling& scaling = config.rope_scaling;
+  if (scaling.type != "default") {
+    json["rope_scaling"] = {{"rope_type", scaling.type}, {"factor", scaling.factor}};
+    if (scaling.type == "llama3") {
+      json["rope_scaling"].update({{"low_freq_factor", scaling.low_freq_factor},
+                                   {"high_freq_factor", scaling.high_freq_factor},
+                                   {"original_max_position_embeddings", scaling.original_max_position_embeddings}});
+    }
+  }
+  // Files of these families without the key have a window.
+  json["sliding_window"] = nullptr;
+  json["use_sliding_window"] = !config.sliding_windows.empty();
+  if (!config.sliding_windows.empty()) {
+    const int64_t window = *std::max_element(config.sliding_windows.begin(), config.sliding_windows.end());
+    json["sliding_window"] = window;
+    const bool some_layers = std::count(config.sliding_windows.begin(), config.sliding_windows.end(), window) <
+                             std::ssize(config.sliding_windows);
+    if (some_layers || config.architecture != "mistral") {
+      json["layer_types"] = Json::array();
+      for (const int64_t each : config.sliding_windows) {
+        json["layer_types"].push_back(each == 0 ? "full_attention" : "sliding_attention");
+      }
+    }
+  }
+  if (!config.no_rope_layers.empty()) {
+    json["no_rope_layers"] = Json::array();
+    for (const bool without : config.no_rope_layers) json["no_rope_layers"].push_back(without ? 0 : 1);
   }
   json["tie_word_embeddings"] = config.tie_word_embeddings;
   if (config.bos_token_id >= 0) json["bos_token_id"] = config.bos_token_id;
@@ -150,6 +267,7 @@ int64_t parameter_count(const ModelConfig& config) {
                   2 * config.hidden_size;
   if (config.attention_bias) layer += queries + 2 * keys;
   if (config.attention_output_bias) layer += config.hidden_size;
+  if (config.query_key_norm) layer += 2 * config.head_dim;
   const int64_t embeddings = config.vocab_size * config.hidden_size * (config.tie_word_embeddings ? 1 : 2);
   return embeddings + config.num_hidden_layers * layer + config.hidden_size;
 }

@@ -8,10 +8,18 @@
 
 namespace backburn::model {
 
+/// How RoPE's frequencies are stretched for contexts longer than those of pre-training.
+struct RopeScaling {
+  std::string type = "default";  ///< default (not at all), linear, or llama3 (Llama 3.1: low frequencies alone)
+  double factor = 1;
+  double low_freq_factor = 1, high_freq_factor = 4;  ///< llama3: which wavelengths count as long and as short
+  int64_t original_max_position_embeddings = 0;      ///< llama3
+};
+
 /// What a decoder-only transformer is made of. An architecture is a function that fills this struct; differences
 /// between families are fields, not subclasses.
 struct ModelConfig {
-  std::string architecture;  ///< Hugging Face `model_type`: "llama" or "qwen2".
+  std::string architecture;  ///< Hugging Face `model_type`: a name of known_architectures().
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
@@ -22,13 +30,24 @@ struct ModelConfig {
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000.0;
+  RopeScaling rope_scaling = {};
+  std::vector<bool> no_rope_layers = {};  ///< by layer: it has no positions (SmolLM3); empty: all have
+  std::vector<int64_t> sliding_windows =
+      {};                              ///< by layer: tokens that a token sees, itself included; 0: all; empty: all
+  bool query_key_norm = false;         ///< RMS norm over each head of queries and keys, before RoPE (Qwen3)
   bool attention_bias = false;         ///< biases on the query, key and value projections
   bool attention_output_bias = false;  ///< bias on the attention's output projection
   bool tie_word_embeddings = false;
   int64_t bos_token_id = -1;                 ///< -1: none
   int64_t pad_token_id = -1;                 ///< -1: none
   std::vector<int64_t> stop_token_ids = {};  ///< any of these ends an answer (`eos_token_id`)
+
+  bool has_rope(size_t layer) const { return no_rope_layers.empty() || !no_rope_layers[layer]; }
+  int64_t sliding_window(size_t layer) const { return sliding_windows.empty() ? 0 : sliding_windows[layer]; }
 };
+
+/// The `model_type`s that this program computes, for people: "llama, mistral, …".
+std::string known_architectures();
 
 /// Reads a Hugging Face config.json (Transformers 4 and 5 layouts). `origin` is named in errors: an unknown
 /// model_type, a missing key, a size that does not divide, a feature this program does not compute.

@@ -341,8 +341,8 @@ ModelConfig config_from_gguf(const GgufFile& file) {
   const std::string origin = file.path().string();
   ModelConfig config;
   config.architecture = file.string("general.architecture");
-  if (config.architecture != "llama" && config.architecture != "qwen2") {
-    fail("{}: architecture \"{}\" is unknown (supported: llama, qwen2)", origin, config.architecture);
+  if (config.architecture != "llama" && config.architecture != "qwen2" && config.architecture != "qwen3") {
+    fail("{}: architecture \"{}\" is unknown (supported: llama, qwen2, qwen3)", origin, config.architecture);
   }
   const std::string prefix = config.architecture + ".";
   auto integer_or = [&](const std::string& key, int64_t fallback) {
@@ -363,6 +363,7 @@ ModelConfig config_from_gguf(const GgufFile& file) {
   config.max_position_embeddings = file.integer(prefix + "context_length");
   config.rms_norm_eps = file.number(prefix + "attention.layer_norm_rms_epsilon");
   if (file.find(prefix + "rope.freq_base") != nullptr) config.rope_theta = file.number(prefix + "rope.freq_base");
+  config.query_key_norm = config.architecture == "qwen3";
   config.attention_bias = config.architecture == "qwen2" || file.find_tensor("blk.0.attn_q.bias") != nullptr;
   config.attention_output_bias = file.find_tensor("blk.0.attn_output.bias") != nullptr;
   config.tie_word_embeddings = file.find_tensor("output.weight") == nullptr;
@@ -405,9 +406,12 @@ std::string gguf_tensor_name(const std::string& name) {
       {"lm_head.weight", "output.weight"},
   };
   constexpr std::pair<std::string_view, std::string_view> inner[] = {
-      {"input_layernorm", "attn_norm"}, {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"},
-      {"self_attn.v_proj", "attn_v"},   {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
-      {"mlp.gate_proj", "ffn_gate"},    {"mlp.up_proj", "ffn_up"},           {"mlp.down_proj", "ffn_down"},
+      {"input_layernorm", "attn_norm"},    {"self_attn.q_proj", "attn_q"},
+      {"self_attn.k_proj", "attn_k"},      {"self_attn.q_norm", "attn_q_norm"},
+      {"self_attn.k_norm", "attn_k_norm"}, {"self_attn.v_proj", "attn_v"},
+      {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
+      {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
+      {"mlp.down_proj", "ffn_down"},
   };
   for (const auto& [hugging_face, gguf] : outer) {
     if (name == hugging_face) return std::string(gguf);

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <map>
 #include <numeric>
 
 #include "backburn/model/packed_decoder.h"
@@ -65,7 +66,11 @@ QueryKeyValue project_attention(const Network& network, size_t layer, const Tens
   const auto q = heads(project(network, layer, Projection::q, x, weights.q_bias), config.num_attention_heads);
   const auto k = heads(project(network, layer, Projection::k, x, weights.k_bias), config.num_key_value_heads);
   const auto v = heads(project(network, layer, Projection::v, x, weights.v_bias), config.num_key_value_heads);
-  return {rotate(q, rotary), rotate(k, rotary), v};
+  const auto placed = [&](const Tensor& part, const Tensor& norm) {
+    const auto normed = norm.defined() ? rms_norm(part, norm, config.rms_norm_eps) : part;
+    return config.has_rope(layer) ? rotate(normed, rotary) : normed;
+  };
+  return {placed(q, weights.q_norm), placed(k, weights.k_norm), v};
 }
 
 Tensor mlp(const Network& network, size_t layer, const Tensor& x) {
@@ -80,8 +85,9 @@ Tensor finish_layer(const Network& network, size_t layer, const Tensor& residual
   return x + mlp(network, layer, rms_norm(x, weights.mlp_norm, network.config->rms_norm_eps));
 }
 
-// Additive mask of a tree, [tokens, tokens]: 0 where a token may look, −∞ elsewhere.
-Tensor tree_mask(const PackedTokens::Span& span, at::ScalarType dtype) {
+// Additive mask of a tree, [tokens, tokens]: 0 where a token may look, −∞ elsewhere. positions: [tokens] of the tree's
+// own; window 0: none.
+Tensor tree_mask(const PackedTokens::Span& span, const Tensor& positions, int64_t window, at::ScalarType dtype) {
   const int64_t size = span.size();
   auto mask = at::full({size, size}, -std::numeric_limits<double>::infinity(), dtype);
   auto causal = [&](int64_t begin, int64_t length) {
@@ -95,7 +101,31 @@ Tensor tree_mask(const PackedTokens::Span& span, at::ScalarType dtype) {
     causal(begin, length);
     begin += length;
   }
+  if (window > 0) {
+    const auto distance = positions.unsqueeze(1) - positions.unsqueeze(0);
+    mask.masked_fill_(distance >= window, -std::numeric_limits<double>::infinity());
+  }
   return mask;
+}
+
+// The masks of all trees for a layer with that window; undefined where plain causal attention does.
+std::vector<Tensor> tree_masks(const PackedTokens& tokens, int64_t window, at::ScalarType dtype) {
+  std::vector<Tensor> masks;
+  for (const auto& span : tokens.spans) {
+    const bool causal = span.branches.empty() && (window == 0 || span.size() <= window);
+    masks.push_back(causal ? Tensor()
+                           : tree_mask(span, tokens.positions.narrow(0, span.begin, span.size()), window, dtype));
+  }
+  return masks;
+}
+
+// Additive mask of a decode step, [rows, 1, 1, longest]: each row sees its own tokens, the new one included.
+Tensor cached_mask(const Tensor& positions, int64_t longest, int64_t window, at::ScalarType dtype) {
+  const auto distance = positions.unsqueeze(1) - at::arange(longest, at::kLong).unsqueeze(0);
+  auto hidden = distance < 0;
+  if (window > 0) hidden = hidden.logical_or(distance >= window);
+  const auto mask = at::zeros(hidden.sizes(), dtype);
+  return mask.masked_fill(hidden, -std::numeric_limits<double>::infinity()).view({-1, 1, 1, longest});
 }
 
 // Attention of packed tokens, tree by tree. Returns [tokens, heads × head_dim].
@@ -188,16 +218,17 @@ Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::ve
   if (network.weights->packed) return packed::hidden_states(network, tokens, key_values);
   const ModelConfig& config = *network.config;
   const auto dtype = network.dtype();
-  std::vector<Tensor> masks;
-  for (const auto& span : tokens.spans) {
-    masks.push_back(span.branches.empty() ? Tensor() : tree_mask(span, dtype));
+  std::map<int64_t, std::vector<Tensor>> masks;  // by window
+  for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
+    const int64_t window = config.sliding_window(layer);
+    if (masks.count(window) == 0) masks[window] = tree_masks(tokens, window, dtype);
   }
   const auto rotary = rotary_at(config, tokens.positions, dtype);
   const auto run_layer = [&config, network, tokens, masks, rotary, key_values](size_t layer, const Tensor& x) {
     const auto normed = rms_norm(x, network.weights->layers[layer].attention_norm, config.rms_norm_eps);
     const auto qkv = project_attention(network, layer, normed, rotary);
     if (key_values != nullptr) key_values->push_back({qkv.k.transpose(0, 1), qkv.v.transpose(0, 1)});
-    return finish_layer(network, layer, x, attend(config, qkv, tokens, masks));
+    return finish_layer(network, layer, x, attend(config, qkv, tokens, masks.at(config.sliding_window(layer))));
   };
   const bool checkpointing = network.gradient_checkpointing && at::GradMode::is_enabled() && network.adapter != nullptr;
   Tensor x = at::embedding(network.weights->embedding, tokens.ids);
@@ -265,18 +296,17 @@ Tensor decode_step(const Network& network, std::span<const int32_t> ids, KeyValu
 
   const auto token_ids = at::empty({rows}, at::kLong);
   const auto positions = at::empty({rows}, at::kLong);
-  // [rows, 1, 1, longest]: each row sees its own tokens, the new one included.
-  const auto mask = at::zeros({rows, 1, 1, longest}, at::kFloat);
   for (int64_t row = 0; row < rows; ++row) {
     token_ids.data_ptr<int64_t>()[row] = ids[row];
     positions.data_ptr<int64_t>()[row] = cache.lengths[row];
-    float* seen = mask.data_ptr<float>() + row * longest;
-    std::fill(seen + cache.lengths[row] + 1, seen + longest, -std::numeric_limits<float>::infinity());
   }
   const auto row_index = at::arange(rows, at::kLong);
   const auto rotary = rotary_at(config, positions, dtype);
   // Query heads that share a key head become the rows of one attention call, so that each key is read once.
-  const auto grouped_mask = mask.to(dtype).expand({rows, config.num_key_value_heads, repeat, longest});
+  const auto grouped_mask = [&](int64_t window) {
+    return cached_mask(positions, longest, window, dtype).expand({rows, config.num_key_value_heads, repeat, longest});
+  };
+  std::map<int64_t, Tensor> masks;  // by window
 
   Tensor x = at::embedding(network.weights->embedding, token_ids);
   for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
@@ -285,10 +315,12 @@ Tensor decode_step(const Network& network, std::span<const int32_t> ids, KeyValu
     auto& held = cache.layers[layer];
     held.keys.index_put_({row_index, Slice(), positions}, qkv.k);
     held.values.index_put_({row_index, Slice(), positions}, qkv.v);
+    const int64_t window = config.sliding_window(layer);
+    if (masks.count(window) == 0) masks[window] = grouped_mask(window);
     const auto q = qkv.q.view({rows, config.num_key_value_heads, repeat, config.head_dim});
     const auto attended =
         at::scaled_dot_product_attention(q, held.keys.narrow(0, 0, rows).narrow(2, 0, longest),
-                                         held.values.narrow(0, 0, rows).narrow(2, 0, longest), grouped_mask);
+                                         held.values.narrow(0, 0, rows).narrow(2, 0, longest), masks[window]);
     x = finish_layer(network, layer, x, attended.reshape({rows, -1}));
   }
   for (int64_t row = 0; row < rows; ++row) ++cache.lengths[row];

@@ -28,6 +28,10 @@ std::vector<NamedWeight> named_weights(const ModelConfig& config, Weights& weigh
       add("self_attn.v_proj.bias", layer.v_bias, {keys});
     }
     if (config.attention_output_bias) add("self_attn.o_proj.bias", layer.o_bias, {hidden});
+    if (config.query_key_norm) {
+      add("self_attn.q_norm.weight", layer.q_norm, {config.head_dim});
+      add("self_attn.k_norm.weight", layer.k_norm, {config.head_dim});
+    }
     add("post_attention_layernorm.weight", layer.mlp_norm, {hidden});
     add("mlp.gate_proj.weight", layer.gate, {config.intermediate_size, hidden});
     add("mlp.up_proj.weight", layer.up, {config.intermediate_size, hidden});

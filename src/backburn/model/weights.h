@@ -16,9 +16,10 @@ struct LayerWeights {
   at::Tensor k, v;            ///< [key_value_heads × head_dim, hidden]
   at::Tensor o;               ///< [hidden, heads × head_dim]
   at::Tensor q_bias, k_bias, v_bias, o_bias;
-  at::Tensor mlp_norm;  ///< [hidden]
-  at::Tensor gate, up;  ///< [intermediate, hidden]
-  at::Tensor down;      ///< [hidden, intermediate]
+  at::Tensor q_norm, k_norm;  ///< [head_dim]; undefined unless query_key_norm
+  at::Tensor mlp_norm;        ///< [hidden]
+  at::Tensor gate, up;        ///< [intermediate, hidden]
+  at::Tensor down;            ///< [hidden, intermediate]
 };
 
 class PackedWeights;
