@@ -233,6 +233,15 @@ TINY = {
     "tiny_ministral": ("Ministral", {"tie_word_embeddings": False, "head_dim": 16, "sliding_window": 5,
                                      "layer_types": ["sliding_attention", "full_attention"]}, {}),
     "tiny_qwen3": ("Qwen3", {"tie_word_embeddings": True, "head_dim": 16}, {}),
+    "tiny_olmo2": ("Olmo2", {"tie_word_embeddings": False}, {}),
+    "tiny_granite": ("Granite", {"tie_word_embeddings": True, "embedding_multiplier": 3.0, "residual_multiplier": 0.4,
+                                 "attention_multiplier": 0.2, "logits_scaling": 2.5}, {}),
+    "tiny_gemma2": ("Gemma2", {"head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 6, "attn_logit_softcapping": 2.0,
+                               "final_logit_softcapping": 3.0}, {}),
+    "tiny_gemma3": ("Gemma3", {"head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 6,
+                               "layer_types": ["sliding_attention", "full_attention"]},
+                    {"full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1000.0},
+                     "sliding_attention": {"rope_type": "default", "rope_theta": 50.0}}),
     "tiny_smollm3": ("SmolLM3", {"tie_word_embeddings": True, "no_rope_layers": [1, 0]}, {}),
 }
 
@@ -240,9 +249,11 @@ TINY = {
 def tiny_model(folder, kind, extra, rope):
     """Random weights, every tensor (norms and biases too) away from its usual value."""
     import transformers
-    config = getattr(transformers, f"{kind}Config")(**{
+    rope = rope if "full_attention" in rope else {"rope_type": "default", "rope_theta": 10000.0, **rope}
+    make_config = transformers.Gemma3TextConfig if kind == "Gemma3" else getattr(transformers, f"{kind}Config")
+    config = make_config(**{
         **dict(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-               max_position_embeddings=256, rms_norm_eps=1e-6, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, **rope},
+               max_position_embeddings=256, rms_norm_eps=1e-6, rope_parameters=rope,
                bos_token_id=1, eos_token_id=2, pad_token_id=None, attn_implementation="eager", dtype="float32"), **extra})
     make_model = getattr(transformers, f"{kind}ForCausalLM")
     torch.manual_seed(20250504)

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "backburn/base/files.h"
+#include "backburn/model/hugging_face.h"
 #include "backburn/model/transformer.h"
 #include "model/real_model.h"
 #include "model/tiny_model.h"
@@ -143,6 +145,14 @@ TEST_P(Tiny, AMergedAdapterIsTheSameModel) {
   const auto expected = sequence_logits(model_.network(&adapter), sequence_);
   EXPECT_LT(largest_gap(sequence_logits({&model_.config, &merged, nullptr}, sequence_), expected), 1e-4);
   EXPECT_GT(largest_gap(sequence_logits(model_.network(), sequence_), expected), 1e-3);
+}
+
+TEST_P(Tiny, SavedAndLoadedAgainItIsTheSameModel) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "saved";
+  save_hugging_face(model_, path, at::kFloat);
+  const Model again = load_hugging_face(path, at::kFloat);
+  EXPECT_TRUE(at::equal(sequence_logits(again.network(), sequence_), sequence_logits(model_.network(), sequence_)));
 }
 
 TEST_P(Tiny, AFreshAdapterChangesNothing) {
@@ -285,7 +295,8 @@ INSTANTIATE_TEST_SUITE_P(Parity, Real, testing::Values(smollm2, qwen),
                          [](const auto& each) { return std::string(each.param.golden); });
 INSTANTIATE_TEST_SUITE_P(Parity, Tiny,
                          testing::Values("tiny_llama", "tiny_llama3", "tiny_linear", "tiny_mistral", "tiny_ministral",
-                                         "tiny_qwen2", "tiny_qwen3", "tiny_smollm3"));
+                                         "tiny_qwen2", "tiny_qwen3", "tiny_smollm3", "tiny_olmo2", "tiny_granite",
+                                         "tiny_gemma2", "tiny_gemma3"));
 
 }  // namespace
 }  // namespace backburn::model

@@ -1,53 +1,13 @@
 #include "backburn/model/config.h"
 
 #include <algorithm>
-#include <array>
 #include <iterator>
 
-#include "backburn/base/error.h"
+#include "backburn/model/config_fields.h"
+#include "backburn/model/families.h"
 
 namespace backburn::model {
 namespace {
-
-template <typename T>
-T require(const Json& json, const char* key, const std::string& origin) {
-  auto found = json.find(key);
-  if (found == json.end() || found->is_null()) fail("{}: key \"{}\" is missing", origin, key);
-  try {
-    return found->get<T>();
-  } catch (const Json::exception&) {
-    fail("{}: key \"{}\" has the wrong type: {}", origin, key, found->dump().substr(0, 60));
-  }
-}
-
-template <typename T>
-T optional(const Json& json, const char* key, T fallback, const std::string& origin) {
-  auto found = json.find(key);
-  return found == json.end() || found->is_null() ? fallback : require<T>(json, key, origin);
-}
-
-// A family: what its config.json leaves out.
-struct Family {
-  const char* architecture;
-  const char* class_name;
-  bool attention_bias = false;  // always there, whatever the file says
-  bool query_key_norm = false;
-  int64_t no_rope_layer_interval = 0;  // every so many layers one has no RoPE, unless the file lists them
-};
-
-constexpr std::array<Family, 6> families = {{{"llama", "LlamaForCausalLM"},
-                                             {"mistral", "MistralForCausalLM"},
-                                             {"ministral", "MinistralForCausalLM"},
-                                             {"qwen2", "Qwen2ForCausalLM", true},
-                                             {"qwen3", "Qwen3ForCausalLM", false, true},
-                                             {"smollm3", "SmolLM3ForCausalLM", false, false, 4}}};
-
-const Family& family_of(const std::string& architecture, const std::string& origin) {
-  for (const Family& family : families) {
-    if (architecture == family.architecture) return family;
-  }
-  fail("{}: model_type \"{}\" is unknown (supported: {})", origin, architecture, known_architectures());
-}
 
 void refuse(bool condition, const std::string& origin, const char* feature) {
   if (condition) fail("{}: {} is not supported yet", origin, feature);
@@ -80,6 +40,7 @@ void read_rope(const Json& json, const std::string& origin, ModelConfig& config)
     auto rope = json.find(key);
     if (rope == json.end() || rope->is_null()) continue;
     if (!rope->is_object()) fail("{}: key \"{}\" must be a map", origin, key);
+    if (rope->contains("full_attention")) rope = rope->find("full_attention");  // one map for each kind of layer
     const std::string legacy = optional<std::string>(*rope, "type", "default", origin);
     config.rope_scaling = read_scaling(*rope, optional<std::string>(*rope, "rope_type", legacy, origin), origin);
     config.rope_theta = optional<double>(*rope, "rope_theta", config.rope_theta, origin);
@@ -109,22 +70,6 @@ std::vector<int64_t> read_windows(const Json& json, const std::string& origin, i
   return windows;
 }
 
-// In files, a 1 is a layer with RoPE.
-std::vector<bool> read_no_rope(const Json& json, const std::string& origin, const Family& family, int64_t layers) {
-  if (family.no_rope_layer_interval == 0) return {};
-  const auto interval = optional<int64_t>(json, "no_rope_layer_interval", family.no_rope_layer_interval, origin);
-  if (interval < 1) fail("{}: no_rope_layer_interval is {}, expected at least 1", origin, interval);
-  const auto with_rope = optional<std::vector<int64_t>>(json, "no_rope_layers", {}, origin);
-  if (!with_rope.empty() && std::ssize(with_rope) < layers) {
-    fail("{}: {} no_rope_layers for {} layers", origin, with_rope.size(), layers);
-  }
-  std::vector<bool> without;
-  for (int64_t layer = 0; layer < layers; ++layer) {
-    without.push_back(with_rope.empty() ? (layer + 1) % interval == 0 : with_rope[layer] == 0);
-  }
-  return without;
-}
-
 std::vector<int64_t> read_ids(const Json& json, const char* key, const std::string& origin) {
   auto found = json.find(key);
   if (found == json.end() || found->is_null()) return {};
@@ -150,12 +95,11 @@ ModelConfig config_from_hugging_face(const Json& json, const std::string& origin
   config.max_position_embeddings = optional<int64_t>(json, "max_position_embeddings", 2048, origin);
   config.rms_norm_eps = optional<double>(json, "rms_norm_eps", 1e-6, origin);
   read_rope(json, origin, config);
-  config.query_key_norm = family.query_key_norm;
-  config.attention_bias = family.attention_bias || optional<bool>(json, "attention_bias", false, origin);
-  config.attention_output_bias = !family.attention_bias && config.attention_bias;
+  config.attention_bias = optional<bool>(json, "attention_bias", false, origin);
+  config.attention_output_bias = config.attention_bias;
   config.tie_word_embeddings = optional<bool>(json, "tie_word_embeddings", false, origin);
   refuse(optional<bool>(json, "mlp_bias", false, origin), origin, "mlp_bias");
-  refuse(optional<std::string>(json, "hidden_act", "silu", origin) != "silu", origin, "an activation other than silu");
+  config.hidden_act = optional<std::string>(json, "hidden_act", "silu", origin);
   const auto bos = read_ids(json, "bos_token_id", origin);
   const auto pad = read_ids(json, "pad_token_id", origin);
   config.bos_token_id = bos.empty() ? -1 : bos.front();
@@ -163,13 +107,16 @@ ModelConfig config_from_hugging_face(const Json& json, const std::string& origin
   config.stop_token_ids = read_ids(json, "eos_token_id", origin);
   check_config(config, origin);
   config.sliding_windows = read_windows(json, origin, config.num_hidden_layers);
-  config.no_rope_layers = read_no_rope(json, origin, family, config.num_hidden_layers);
+  if (family.read != nullptr) family.read(json, origin, config);
+  if (config.hidden_act != "silu" && config.hidden_act != "gelu_pytorch_tanh") {
+    fail("{}: activation \"{}\" is not supported (supported: silu, gelu_pytorch_tanh)", origin, config.hidden_act);
+  }
   return config;
 }
 
 std::string known_architectures() {
   std::string names;
-  for (const Family& family : families) names += (names.empty() ? "" : ", ") + std::string(family.architecture);
+  for (const Family& family : known_families()) names += (names.empty() ? "" : ", ") + std::string(family.architecture);
   return names;
 }
 
@@ -188,11 +135,9 @@ Json config_to_hugging_face(const ModelConfig& config, const std::string& dtype)
   json["max_position_embeddings"] = config.max_position_embeddings;
   json["rms_norm_eps"] = config.rms_norm_eps;
   json["rope_theta"] = config.rope_theta;
-  json["hidden_act"] = "silu";
-  if (!family.attention_bias) {
-    json["attention_bias"] = config.attention_bias;
-    json["mlp_bias"] = false;
-  }
+  json["hidden_act"] = config.hidden_act;
+  json["attention_bias"] = config.attention_bias;
+  json["mlp_bias"] = false;
   const RopeScaling& scaling = config.rope_scaling;
   if (scaling.type != "default") {
     json["rope_scaling"] = {{"rope_type", scaling.type}, {"factor", scaling.factor}};
@@ -217,20 +162,24 @@ Json config_to_hugging_face(const ModelConfig& config, const std::string& dtype)
       }
     }
   }
-  if (!config.no_rope_layers.empty()) {
-    json["no_rope_layers"] = Json::array();
-    for (const bool without : config.no_rope_layers) json["no_rope_layers"].push_back(without ? 0 : 1);
-  }
   json["tie_word_embeddings"] = config.tie_word_embeddings;
-  if (config.bos_token_id >= 0) json["bos_token_id"] = config.bos_token_id;
-  if (config.pad_token_id >= 0) json["pad_token_id"] = config.pad_token_id;
+  // null, not left out: some families have a default, which may lie outside of this vocabulary.
+  json["bos_token_id"] = config.bos_token_id >= 0 ? Json(config.bos_token_id) : Json();
+  json["pad_token_id"] = config.pad_token_id >= 0 ? Json(config.pad_token_id) : Json();
   if (config.stop_token_ids.size() == 1) {
     json["eos_token_id"] = config.stop_token_ids.front();
   } else if (!config.stop_token_ids.empty()) {
     json["eos_token_id"] = config.stop_token_ids;
   }
   json["torch_dtype"] = dtype;
+  if (family.write != nullptr) family.write(config, json);
   return json;
+}
+
+bool ModelConfig::is_plain() const {
+  return no_rope_layers.empty() && sliding_windows.empty() && query_key_norm == QueryKeyNorm::none && norms_before &&
+         !norms_after && !norm_adds_one && hidden_act == "silu" && embedding_scale == 1 && residual_scale == 1 &&
+         attention_scale == 0 && logit_scale == 1 && attention_softcap == 0 && logit_softcap == 0;
 }
 
 void check_config(const ModelConfig& config, const std::string& origin) {
@@ -267,7 +216,9 @@ int64_t parameter_count(const ModelConfig& config) {
                   2 * config.hidden_size;
   if (config.attention_bias) layer += queries + 2 * keys;
   if (config.attention_output_bias) layer += config.hidden_size;
-  if (config.query_key_norm) layer += 2 * config.head_dim;
+  if (config.query_key_norm == QueryKeyNorm::per_head) layer += 2 * config.head_dim;
+  if (config.query_key_norm == QueryKeyNorm::whole) layer += queries + keys;
+  if (config.norms_before && config.norms_after) layer += 2 * config.hidden_size;
   const int64_t embeddings = config.vocab_size * config.hidden_size * (config.tie_word_embeddings ? 1 : 2);
   return embeddings + config.num_hidden_layers * layer + config.hidden_size;
 }

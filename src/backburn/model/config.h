@@ -16,6 +16,9 @@ struct RopeScaling {
   int64_t original_max_position_embeddings = 0;      ///< llama3
 };
 
+/// RMS norm over queries and keys before RoPE: of each head (Qwen3), or of all heads together (OLMo 2).
+enum class QueryKeyNorm { none, per_head, whole };
+
 /// What a decoder-only transformer is made of. An architecture is a function that fills this struct; differences
 /// between families are fields, not subclasses.
 struct ModelConfig {
@@ -33,8 +36,19 @@ struct ModelConfig {
   RopeScaling rope_scaling = {};
   std::vector<bool> no_rope_layers = {};  ///< by layer: it has no positions (SmolLM3); empty: all have
   std::vector<int64_t> sliding_windows =
-      {};                              ///< by layer: tokens that a token sees, itself included; 0: all; empty: all
-  bool query_key_norm = false;         ///< RMS norm over each head of queries and keys, before RoPE (Qwen3)
+      {};                       ///< by layer: tokens that a token sees, itself included; 0: all; empty: all
+  double local_rope_theta = 0;  ///< of layers with a sliding window, never stretched (Gemma 3); 0: as other layers
+  QueryKeyNorm query_key_norm = QueryKeyNorm::none;
+  bool norms_before = true;            ///< RMS norms before attention and before the MLP
+  bool norms_after = false;            ///< … and after, before the sum with the residual stream (Gemma, OLMo 2)
+  bool norm_adds_one = false;          ///< norms scale by 1 + weight (Gemma)
+  std::string hidden_act = "silu";     ///< of the MLP's gate: silu or gelu_pytorch_tanh
+  double embedding_scale = 1;          ///< of token embeddings
+  double residual_scale = 1;           ///< of what attention and MLP add (Granite)
+  double attention_scale = 0;          ///< of query · key; 0: 1 / √head_dim
+  double logit_scale = 1;              ///< of the final hidden state (Granite)
+  double attention_softcap = 0;        ///< s → cap · tanh(s / cap) for scores (Gemma 2); 0: none
+  double logit_softcap = 0;            ///< … for logits
   bool attention_bias = false;         ///< biases on the query, key and value projections
   bool attention_output_bias = false;  ///< bias on the attention's output projection
   bool tie_word_embeddings = false;
@@ -44,6 +58,8 @@ struct ModelConfig {
 
   bool has_rope(size_t layer) const { return no_rope_layers.empty() || !no_rope_layers[layer]; }
   int64_t sliding_window(size_t layer) const { return sliding_windows.empty() ? 0 : sliding_windows[layer]; }
+  /// Whether the layers are Llama's and Qwen2's, as the packed kernels compute them.
+  bool is_plain() const;
 };
 
 /// The `model_type`s that this program computes, for people: "llama, mistral, …".

@@ -363,7 +363,7 @@ ModelConfig config_from_gguf(const GgufFile& file) {
   config.max_position_embeddings = file.integer(prefix + "context_length");
   config.rms_norm_eps = file.number(prefix + "attention.layer_norm_rms_epsilon");
   if (file.find(prefix + "rope.freq_base") != nullptr) config.rope_theta = file.number(prefix + "rope.freq_base");
-  config.query_key_norm = config.architecture == "qwen3";
+  if (config.architecture == "qwen3") config.query_key_norm = QueryKeyNorm::per_head;
   config.attention_bias = config.architecture == "qwen2" || file.find_tensor("blk.0.attn_q.bias") != nullptr;
   config.attention_output_bias = file.find_tensor("blk.0.attn_output.bias") != nullptr;
   config.tie_word_embeddings = file.find_tensor("output.weight") == nullptr;

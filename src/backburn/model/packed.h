@@ -21,7 +21,7 @@ using PackedProducts = std::array<kernels::PackedMatrix, 4>;
 class PackedWeights {
  public:
   /// Null where the kernels can't be used: another CPU, weights that are not bf16, sizes that don't fill registers,
-  /// layers with normed queries, sliding windows or without RoPE.
+  /// layers that are not Llama's (ModelConfig::is_plain).
   static std::shared_ptr<PackedWeights> make(const ModelConfig& config, const Weights& weights);
 
   const PackedProducts& layer(size_t index) const { return layers_[index]; }

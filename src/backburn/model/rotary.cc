@@ -21,12 +21,14 @@ at::Tensor llama3_frequencies(const RopeScaling& scaling, const at::Tensor& freq
 
 }  // namespace
 
-at::Tensor rotary_angles(const ModelConfig& config, const at::Tensor& positions) {
+at::Tensor rotary_angles(const ModelConfig& config, const at::Tensor& positions, bool local) {
+  const bool own_theta = local && config.local_rope_theta != 0;
+  const std::string scaling = own_theta ? "default" : config.rope_scaling.type;
   auto frequencies =
-      at::pow(config.rope_theta,
+      at::pow(own_theta ? config.local_rope_theta : config.rope_theta,
               at::arange(0, config.head_dim, 2, at::kFloat).div_(static_cast<double>(config.head_dim)).neg_());
-  if (config.rope_scaling.type == "linear") frequencies = frequencies / config.rope_scaling.factor;
-  if (config.rope_scaling.type == "llama3") frequencies = llama3_frequencies(config.rope_scaling, frequencies);
+  if (scaling == "linear") frequencies = frequencies / config.rope_scaling.factor;
+  if (scaling == "llama3") frequencies = llama3_frequencies(config.rope_scaling, frequencies);
   return at::outer(positions.to(at::kFloat), frequencies.to(positions.device()));
 }
 

@@ -28,10 +28,23 @@ struct Rotary {
   Tensor cosine, sine;  // [tokens, 1, head_dim], compute dtype
 };
 
-Rotary rotary_at(const ModelConfig& config, const Tensor& positions, at::ScalarType dtype) {
-  const auto angles = rotary_angles(config, positions);
+Rotary rotary_at(const ModelConfig& config, const Tensor& positions, at::ScalarType dtype, bool local) {
+  const auto angles = rotary_angles(config, positions, local);
   const auto both = at::cat({angles, angles}, 1).unsqueeze(1);
   return {both.cos().to(dtype), both.sin().to(dtype)};
+}
+
+// Layers with a sliding window may turn by angles of their own.
+struct Rotaries {
+  Rotary global, local;
+  const Rotary& of(const ModelConfig& config, size_t layer) const {
+    return config.sliding_window(layer) > 0 ? local : global;
+  }
+};
+
+Rotaries rotaries_at(const ModelConfig& config, const Tensor& positions, at::ScalarType dtype) {
+  const auto global = rotary_at(config, positions, dtype, false);
+  return {global, config.local_rope_theta == 0 ? global : rotary_at(config, positions, dtype, true)};
 }
 
 // x [tokens, heads, head_dim]; Su 2021 (arXiv 2104.09864) with Hugging Face's half-split layout.
@@ -40,10 +53,29 @@ Tensor rotate(const Tensor& x, const Rotary& rotary) {
   return x * rotary.cosine + at::cat({-halves[1], halves[0]}, -1) * rotary.sine;
 }
 
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+Tensor rms_norm(const ModelConfig& config, const Tensor& x, const Tensor& weight) {
   const auto wide = x.to(at::kFloat);
-  const auto scaled = wide * at::rsqrt(wide.square().mean(-1, true) + eps);
+  const auto scaled = wide * at::rsqrt(wide.square().mean(-1, true) + config.rms_norm_eps);
+  if (config.norm_adds_one) return (scaled * (weight.to(at::kFloat) + 1)).to(x.scalar_type());
   return scaled.to(x.scalar_type()) * weight;
+}
+
+// Without such a norm, x itself.
+Tensor norm_if_there(const ModelConfig& config, const Tensor& x, const Tensor& weight) {
+  return weight.defined() ? rms_norm(config, x, weight) : x;
+}
+
+Tensor embed(const Network& network, const Tensor& ids) {
+  const Tensor x = at::embedding(network.weights->embedding, ids);
+  const double scale = network.config->embedding_scale;
+  // Rounded as Transformers rounds it.
+  return scale == 1 ? x : x * at::scalar_tensor(scale, x.options());
+}
+
+// The final hidden states, as the head takes them.
+Tensor finish(const Network& network, const Tensor& x) {
+  const Tensor normed = rms_norm(*network.config, x, network.weights->final_norm);
+  return network.config->logit_scale == 1 ? normed : normed * network.config->logit_scale;
 }
 
 Tensor project(const Network& network, size_t layer, Projection which, const Tensor& x, const Tensor& bias = {}) {
@@ -62,27 +94,51 @@ struct QueryKeyValue {
 QueryKeyValue project_attention(const Network& network, size_t layer, const Tensor& x, const Rotary& rotary) {
   const ModelConfig& config = *network.config;
   const LayerWeights& weights = network.weights->layers[layer];
-  auto heads = [&](const Tensor& flat, int64_t count) { return flat.view({x.size(0), count, config.head_dim}); };
-  const auto q = heads(project(network, layer, Projection::q, x, weights.q_bias), config.num_attention_heads);
-  const auto k = heads(project(network, layer, Projection::k, x, weights.k_bias), config.num_key_value_heads);
-  const auto v = heads(project(network, layer, Projection::v, x, weights.v_bias), config.num_key_value_heads);
-  const auto placed = [&](const Tensor& part, const Tensor& norm) {
-    const auto normed = norm.defined() ? rms_norm(part, norm, config.rms_norm_eps) : part;
-    return config.has_rope(layer) ? rotate(normed, rotary) : normed;
+  const auto heads = [&](const Tensor& flat) { return flat.view({x.size(0), -1, config.head_dim}); };
+  const bool norm_whole = config.query_key_norm == QueryKeyNorm::whole;
+  const auto placed = [&](const Tensor& flat, const Tensor& norm) {
+    const auto parts = norm_whole ? heads(rms_norm(config, flat, norm)) : norm_if_there(config, heads(flat), norm);
+    return config.has_rope(layer) ? rotate(parts, rotary) : parts;
   };
-  return {placed(q, weights.q_norm), placed(k, weights.k_norm), v};
+  return {placed(project(network, layer, Projection::q, x, weights.q_bias), weights.q_norm),
+          placed(project(network, layer, Projection::k, x, weights.k_bias), weights.k_norm),
+          heads(project(network, layer, Projection::v, x, weights.v_bias))};
 }
 
 Tensor mlp(const Network& network, size_t layer, const Tensor& x) {
-  const auto gate = at::silu(project(network, layer, Projection::gate, x));
-  return project(network, layer, Projection::down, gate * project(network, layer, Projection::up, x));
+  const auto gate = project(network, layer, Projection::gate, x);
+  const auto activated = network.config->hidden_act == "silu" ? at::silu(gate) : at::gelu(gate, "tanh");
+  return project(network, layer, Projection::down, activated * project(network, layer, Projection::up, x));
 }
 
 // The layer's second half: attention output, residual, MLP, residual.
 Tensor finish_layer(const Network& network, size_t layer, const Tensor& residual, const Tensor& attended) {
+  const ModelConfig& config = *network.config;
   const LayerWeights& weights = network.weights->layers[layer];
-  const auto x = residual + project(network, layer, Projection::o, attended, weights.o_bias);
-  return x + mlp(network, layer, rms_norm(x, weights.mlp_norm, network.config->rms_norm_eps));
+  const auto sum = [&](const Tensor& before, const Tensor& added, const Tensor& norm) {
+    const auto normed = norm_if_there(config, added, norm);
+    return before + (config.residual_scale == 1 ? normed : normed * config.residual_scale);
+  };
+  const auto x =
+      sum(residual, project(network, layer, Projection::o, attended, weights.o_bias), weights.attention_output_norm);
+  return sum(x, mlp(network, layer, norm_if_there(config, x, weights.mlp_norm)), weights.mlp_output_norm);
+}
+
+double attention_scale(const ModelConfig& config) {
+  return config.attention_scale == 0 ? 1 / std::sqrt(static_cast<double>(config.head_dim)) : config.attention_scale;
+}
+
+// q [batch, heads, queries, head_dim], k and v [batch, heads, keys, head_dim]. mask undefined: causal, which a softcap
+// does not take.
+Tensor attention(const ModelConfig& config, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
+  const double scale = attention_scale(config);
+  if (config.attention_softcap == 0) {
+    const std::optional<Tensor> given = mask.defined() ? std::optional<Tensor>(mask) : std::nullopt;
+    return at::scaled_dot_product_attention(q, k, v, given, 0.0, !mask.defined(), scale);
+  }
+  const double cap = config.attention_softcap;
+  const auto scores = at::tanh(at::matmul(q, k.transpose(-2, -1)) * (scale / cap)) * cap + mask;
+  return at::matmul(at::softmax(scores, -1, at::kFloat).to(q.scalar_type()), v);
 }
 
 // Additive mask of a tree, [tokens, tokens]: 0 where a token may look, −∞ elsewhere. positions: [tokens] of the tree's
@@ -109,10 +165,12 @@ Tensor tree_mask(const PackedTokens::Span& span, const Tensor& positions, int64_
 }
 
 // The masks of all trees for a layer with that window; undefined where plain causal attention does.
-std::vector<Tensor> tree_masks(const PackedTokens& tokens, int64_t window, at::ScalarType dtype) {
+std::vector<Tensor> tree_masks(const ModelConfig& config, const PackedTokens& tokens, int64_t window,
+                               at::ScalarType dtype) {
   std::vector<Tensor> masks;
   for (const auto& span : tokens.spans) {
-    const bool causal = span.branches.empty() && (window == 0 || span.size() <= window);
+    const bool causal =
+        span.branches.empty() && (window == 0 || span.size() <= window) && config.attention_softcap == 0;
     masks.push_back(causal ? Tensor()
                            : tree_mask(span, tokens.positions.narrow(0, span.begin, span.size()), window, dtype));
   }
@@ -141,10 +199,7 @@ Tensor attend(const ModelConfig& config, const QueryKeyValue& qkv, const PackedT
   outputs.reserve(tokens.spans.size());
   for (size_t i = 0; i < tokens.spans.size(); ++i) {
     const auto& span = tokens.spans[i];
-    const bool causal = !masks[i].defined();
-    const auto out = at::scaled_dot_product_attention(
-        by_head(qkv.q, span), by_head(k, span), by_head(v, span),
-        causal ? std::optional<Tensor>() : std::optional<Tensor>(masks[i]), 0.0, causal);
+    const auto out = attention(config, by_head(qkv.q, span), by_head(k, span), by_head(v, span), masks[i]);
     outputs.push_back(out.squeeze(0).transpose(0, 1).reshape({span.size(), -1}));
   }
   return outputs.size() == 1 ? outputs.front() : at::cat(outputs, 0);
@@ -221,17 +276,17 @@ Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::ve
   std::map<int64_t, std::vector<Tensor>> masks;  // by window
   for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
     const int64_t window = config.sliding_window(layer);
-    if (masks.count(window) == 0) masks[window] = tree_masks(tokens, window, dtype);
+    if (masks.count(window) == 0) masks[window] = tree_masks(config, tokens, window, dtype);
   }
-  const auto rotary = rotary_at(config, tokens.positions, dtype);
-  const auto run_layer = [&config, network, tokens, masks, rotary, key_values](size_t layer, const Tensor& x) {
-    const auto normed = rms_norm(x, network.weights->layers[layer].attention_norm, config.rms_norm_eps);
-    const auto qkv = project_attention(network, layer, normed, rotary);
+  const auto rotaries = rotaries_at(config, tokens.positions, dtype);
+  const auto run_layer = [&config, network, tokens, masks, rotaries, key_values](size_t layer, const Tensor& x) {
+    const auto normed = norm_if_there(config, x, network.weights->layers[layer].attention_norm);
+    const auto qkv = project_attention(network, layer, normed, rotaries.of(config, layer));
     if (key_values != nullptr) key_values->push_back({qkv.k.transpose(0, 1), qkv.v.transpose(0, 1)});
     return finish_layer(network, layer, x, attend(config, qkv, tokens, masks.at(config.sliding_window(layer))));
   };
   const bool checkpointing = network.gradient_checkpointing && at::GradMode::is_enabled() && network.adapter != nullptr;
-  Tensor x = at::embedding(network.weights->embedding, tokens.ids);
+  Tensor x = embed(network, tokens.ids);
   for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
     if (!checkpointing) {
       x = run_layer(layer, x);
@@ -243,14 +298,16 @@ Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::ve
     for (const LoraPair& pair : network.adapter->layers[layer]) parameters.insert(parameters.end(), {pair.a, pair.b});
     x = CheckpointedLayer::apply(x, at::TensorList(parameters), function);
   }
-  return rms_norm(x, network.weights->final_norm, config.rms_norm_eps);
+  return finish(network, x);
 }
 
 Tensor logits(const Network& network, const Tensor& hidden) {
   if (network.weights->packed && hidden.scalar_type() == at::kBFloat16 && !at::GradMode::is_enabled()) {
     return packed::logits(network, hidden);
   }
-  return at::linear(hidden, network.weights->head).to(at::kFloat);
+  const auto plain = at::linear(hidden, network.weights->head).to(at::kFloat);
+  const double cap = network.config->logit_softcap;
+  return cap == 0 ? plain : at::tanh(plain / cap) * cap;
 }
 
 KeyValueCache KeyValueCache::allocate(const ModelConfig& config, int64_t rows, int64_t capacity, at::ScalarType dtype) {
@@ -301,30 +358,29 @@ Tensor decode_step(const Network& network, std::span<const int32_t> ids, KeyValu
     positions.data_ptr<int64_t>()[row] = cache.lengths[row];
   }
   const auto row_index = at::arange(rows, at::kLong);
-  const auto rotary = rotary_at(config, positions, dtype);
+  const auto rotaries = rotaries_at(config, positions, dtype);
   // Query heads that share a key head become the rows of one attention call, so that each key is read once.
   const auto grouped_mask = [&](int64_t window) {
     return cached_mask(positions, longest, window, dtype).expand({rows, config.num_key_value_heads, repeat, longest});
   };
   std::map<int64_t, Tensor> masks;  // by window
 
-  Tensor x = at::embedding(network.weights->embedding, token_ids);
+  Tensor x = embed(network, token_ids);
   for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
-    const auto normed = rms_norm(x, network.weights->layers[layer].attention_norm, config.rms_norm_eps);
-    const auto qkv = project_attention(network, layer, normed, rotary);
+    const auto normed = norm_if_there(config, x, network.weights->layers[layer].attention_norm);
+    const auto qkv = project_attention(network, layer, normed, rotaries.of(config, layer));
     auto& held = cache.layers[layer];
     held.keys.index_put_({row_index, Slice(), positions}, qkv.k);
     held.values.index_put_({row_index, Slice(), positions}, qkv.v);
     const int64_t window = config.sliding_window(layer);
     if (masks.count(window) == 0) masks[window] = grouped_mask(window);
     const auto q = qkv.q.view({rows, config.num_key_value_heads, repeat, config.head_dim});
-    const auto attended =
-        at::scaled_dot_product_attention(q, held.keys.narrow(0, 0, rows).narrow(2, 0, longest),
-                                         held.values.narrow(0, 0, rows).narrow(2, 0, longest), masks[window]);
+    const auto attended = attention(config, q, held.keys.narrow(0, 0, rows).narrow(2, 0, longest),
+                                    held.values.narrow(0, 0, rows).narrow(2, 0, longest), masks[window]);
     x = finish_layer(network, layer, x, attended.reshape({rows, -1}));
   }
   for (int64_t row = 0; row < rows; ++row) ++cache.lengths[row];
-  return rms_norm(x, network.weights->final_norm, config.rms_norm_eps);
+  return finish(network, x);
 }
 
 }  // namespace backburn::model

@@ -17,7 +17,7 @@ std::vector<NamedWeight> named_weights(const ModelConfig& config, Weights& weigh
     auto add = [&](const char* name, at::Tensor& tensor, std::vector<int64_t> shape) {
       list.push_back({fmt::format("model.layers.{}.{}", index, name), &tensor, std::move(shape)});
     };
-    add("input_layernorm.weight", layer.attention_norm, {hidden});
+    if (config.norms_before) add("input_layernorm.weight", layer.attention_norm, {hidden});
     add("self_attn.q_proj.weight", layer.q, {queries, hidden});
     add("self_attn.k_proj.weight", layer.k, {keys, hidden});
     add("self_attn.v_proj.weight", layer.v, {keys, hidden});
@@ -28,11 +28,18 @@ std::vector<NamedWeight> named_weights(const ModelConfig& config, Weights& weigh
       add("self_attn.v_proj.bias", layer.v_bias, {keys});
     }
     if (config.attention_output_bias) add("self_attn.o_proj.bias", layer.o_bias, {hidden});
-    if (config.query_key_norm) {
-      add("self_attn.q_norm.weight", layer.q_norm, {config.head_dim});
-      add("self_attn.k_norm.weight", layer.k_norm, {config.head_dim});
+    if (config.query_key_norm != QueryKeyNorm::none) {
+      const bool whole = config.query_key_norm == QueryKeyNorm::whole;
+      add("self_attn.q_norm.weight", layer.q_norm, {whole ? queries : config.head_dim});
+      add("self_attn.k_norm.weight", layer.k_norm, {whole ? keys : config.head_dim});
     }
-    add("post_attention_layernorm.weight", layer.mlp_norm, {hidden});
+    if (config.norms_after) {
+      add("post_attention_layernorm.weight", layer.attention_output_norm, {hidden});
+      if (config.norms_before) add("pre_feedforward_layernorm.weight", layer.mlp_norm, {hidden});
+      add("post_feedforward_layernorm.weight", layer.mlp_output_norm, {hidden});
+    } else {
+      add("post_attention_layernorm.weight", layer.mlp_norm, {hidden});
+    }
     add("mlp.gate_proj.weight", layer.gate, {config.intermediate_size, hidden});
     add("mlp.up_proj.weight", layer.up, {config.intermediate_size, hidden});
     add("mlp.down_proj.weight", layer.down, {hidden, config.intermediate_size});

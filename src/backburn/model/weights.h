@@ -11,15 +11,16 @@ namespace backburn::model {
 
 /// One decoder layer's frozen tensors; an undefined bias means the family has none.
 struct LayerWeights {
-  at::Tensor attention_norm;  ///< [hidden]
-  at::Tensor q;               ///< [heads × head_dim, hidden]
-  at::Tensor k, v;            ///< [key_value_heads × head_dim, hidden]
-  at::Tensor o;               ///< [hidden, heads × head_dim]
+  at::Tensor attention_norm;         ///< [hidden], before attention; undefined without norms_before
+  at::Tensor attention_output_norm;  ///< [hidden], after it; undefined without norms_after
+  at::Tensor q;                      ///< [heads × head_dim, hidden]
+  at::Tensor k, v;                   ///< [key_value_heads × head_dim, hidden]
+  at::Tensor o;                      ///< [hidden, heads × head_dim]
   at::Tensor q_bias, k_bias, v_bias, o_bias;
-  at::Tensor q_norm, k_norm;  ///< [head_dim]; undefined unless query_key_norm
-  at::Tensor mlp_norm;        ///< [hidden]
-  at::Tensor gate, up;        ///< [intermediate, hidden]
-  at::Tensor down;            ///< [hidden, intermediate]
+  at::Tensor q_norm, k_norm;             ///< [head_dim], or of all heads together; undefined without query_key_norm
+  at::Tensor mlp_norm, mlp_output_norm;  ///< [hidden], likewise
+  at::Tensor gate, up;                   ///< [intermediate, hidden]
+  at::Tensor down;                       ///< [hidden, intermediate]
 };
 
 class PackedWeights;

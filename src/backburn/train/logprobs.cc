@@ -26,21 +26,29 @@ void for_each_chunk(int64_t rows, const Tensor& head, const Body& body) {
   for (int64_t begin = 0; begin < rows; begin += chunk) body(begin, std::min(chunk, rows - begin));
 }
 
-Tensor chunk_logits(const Tensor& hidden, const Tensor& head, int64_t begin, int64_t size, double temperature) {
+// softcap 0: none.
+Tensor chunk_logits(const Tensor& hidden, const Tensor& head, int64_t begin, int64_t size, double temperature,
+                    double softcap) {
   auto logits = at::linear(hidden.narrow(0, begin, size), head).to(at::kFloat);
+  if (softcap != 0) logits.div_(softcap).tanh_().mul_(softcap);
   return temperature == 1.0 ? logits : logits.div_(temperature);
+}
+
+// What a slope of capped logits is for the logits before the cap: times 1 − tanh².
+void uncap_slope(Tensor& slope, const Tensor& logits, double temperature, double softcap) {
+  if (softcap != 0) slope.mul_(1 - (logits * (temperature / softcap)).square_());
 }
 
 class SelectedLogprob : public torch::autograd::Function<SelectedLogprob> {
  public:
   static variable_list forward(AutogradContext* context, const Tensor& hidden, const Tensor& head,
-                               const Tensor& targets, double temperature) {
+                               const Tensor& targets, double temperature, double softcap) {
     const int64_t rows = hidden.size(0);
     auto logprobs = at::empty({rows}, at::kFloat);
     auto entropies = at::empty({rows}, at::kFloat);
     auto normalizers = at::empty({rows}, at::kFloat);
     for_each_chunk(rows, head, [&](int64_t begin, int64_t size) {
-      const auto logits = chunk_logits(hidden, head, begin, size, temperature);
+      const auto logits = chunk_logits(hidden, head, begin, size, temperature, softcap);
       const auto normalizer = logits.logsumexp(-1);
       const auto chosen = logits.gather(1, targets.narrow(0, begin, size).unsqueeze(1)).squeeze(1);
       // H = ln Z − Σ p·logit
@@ -51,6 +59,7 @@ class SelectedLogprob : public torch::autograd::Function<SelectedLogprob> {
     });
     context->save_for_backward({hidden, head, targets, normalizers});
     context->saved_data["temperature"] = temperature;
+    context->saved_data["softcap"] = softcap;
     context->mark_non_differentiable({entropies});
     return {logprobs, entropies};
   }
@@ -59,44 +68,51 @@ class SelectedLogprob : public torch::autograd::Function<SelectedLogprob> {
     const auto saved = context->get_saved_variables();
     const Tensor &hidden = saved[0], &head = saved[1], &targets = saved[2], &normalizers = saved[3];
     const double temperature = context->saved_data["temperature"].toDouble();
+    const double softcap = context->saved_data["softcap"].toDouble();
     auto hidden_gradient = at::empty_like(hidden);
     for_each_chunk(hidden.size(0), head, [&](int64_t begin, int64_t size) {
       // d ln π(target) / d logit = (1[target] − p) / T
-      auto slope = chunk_logits(hidden, head, begin, size, temperature);
-      slope.sub_(normalizers.narrow(0, begin, size).unsqueeze(1)).exp_().neg_();
+      const auto logits = chunk_logits(hidden, head, begin, size, temperature, softcap);
+      auto slope = at::exp(logits - normalizers.narrow(0, begin, size).unsqueeze(1)).neg_();
       const auto index = targets.narrow(0, begin, size).unsqueeze(1);
       slope.scatter_add_(1, index, at::ones({size, 1}, at::kFloat));
       slope.mul_(gradients[0].narrow(0, begin, size).unsqueeze(1) / temperature);
+      uncap_slope(slope, logits, temperature, softcap);
       hidden_gradient.narrow(0, begin, size).copy_(at::mm(slope.to(head.scalar_type()), head));
     });
-    return {hidden_gradient, Tensor(), Tensor(), Tensor()};
+    return {hidden_gradient, Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
 class Divergence : public torch::autograd::Function<Divergence> {
  public:
-  static Tensor forward(AutogradContext* context, const Tensor& student, const Tensor& teacher, const Tensor& head) {
+  static Tensor forward(AutogradContext* context, const Tensor& student, const Tensor& teacher, const Tensor& head,
+                        double softcap) {
     auto divergence = at::empty({student.size(0)}, at::kFloat);
     for_each_chunk(student.size(0), head, [&](int64_t begin, int64_t size) {
-      const auto wanted = at::log_softmax(chunk_logits(teacher, head, begin, size, 1.0), -1);
-      const auto given = at::log_softmax(chunk_logits(student, head, begin, size, 1.0), -1);
+      const auto wanted = at::log_softmax(chunk_logits(teacher, head, begin, size, 1.0, softcap), -1);
+      const auto given = at::log_softmax(chunk_logits(student, head, begin, size, 1.0, softcap), -1);
       divergence.narrow(0, begin, size).copy_((wanted.exp() * (wanted - given)).sum(-1));
     });
     context->save_for_backward({student, teacher, head});
+    context->saved_data["softcap"] = softcap;
     return divergence;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const auto saved = context->get_saved_variables();
     const Tensor &student = saved[0], &teacher = saved[1], &head = saved[2];
+    const double softcap = context->saved_data["softcap"].toDouble();
     auto student_gradient = at::empty_like(student);
     for_each_chunk(student.size(0), head, [&](int64_t begin, int64_t size) {
-      auto slope = at::softmax(chunk_logits(student, head, begin, size, 1.0), -1);
-      slope.sub_(at::softmax(chunk_logits(teacher, head, begin, size, 1.0), -1));
+      const auto logits = chunk_logits(student, head, begin, size, 1.0, softcap);
+      auto slope = at::softmax(logits, -1);
+      slope.sub_(at::softmax(chunk_logits(teacher, head, begin, size, 1.0, softcap), -1));
       slope.mul_(gradients[0].narrow(0, begin, size).unsqueeze(1));
+      uncap_slope(slope, logits, 1.0, softcap);
       student_gradient.narrow(0, begin, size).copy_(at::mm(slope.to(head.scalar_type()), head));
     });
-    return {student_gradient, Tensor(), Tensor()};
+    return {student_gradient, Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -245,16 +261,16 @@ Predictions answer_predictions(const model::PackedTokens& tokens,
 TokenLogprobs token_logprobs(const model::Network& network, const Tensor& hidden, const Tensor& targets,
                              double temperature) {
   const auto& packed = network.weights->packed;
-  const auto result = fits(packed, hidden)
-                          ? PackedSelectedLogprob::apply(hidden, packed, targets, temperature)
-                          : SelectedLogprob::apply(hidden, network.weights->head, targets, temperature);
+  const auto result = fits(packed, hidden) ? PackedSelectedLogprob::apply(hidden, packed, targets, temperature)
+                                           : SelectedLogprob::apply(hidden, network.weights->head, targets, temperature,
+                                                                    network.config->logit_softcap);
   return {result[0], result[1]};
 }
 
 Tensor token_divergence(const model::Network& network, const Tensor& student, const Tensor& teacher) {
   const auto& packed = network.weights->packed;
   if (fits(packed, student) && fits(packed, teacher)) return PackedDivergence::apply(student, teacher, packed);
-  return Divergence::apply(student, teacher, network.weights->head);
+  return Divergence::apply(student, teacher, network.weights->head, network.config->logit_softcap);
 }
 
 Tensor predicting_states(const model::Network& network, const model::PackedTokens& tokens,

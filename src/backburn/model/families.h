@@ -1,0 +1,24 @@
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "backburn/model/config.h"
+
+namespace backburn::model {
+
+/// A family of models: what sets its config.json apart from Llama's. Adding one that the decoder's variants cover takes
+/// a line in the table and, where its file has keys of its own, a function to read and one to write them.
+struct Family {
+  const char* architecture;                                                                  ///< `model_type`
+  const char* class_name;                                                                    ///< in "architectures"
+  void (*read)(const Json& json, const std::string& origin, ModelConfig& config) = nullptr;  ///< after Llama's keys
+  void (*write)(const ModelConfig& config, Json& json) = nullptr;
+};
+
+std::span<const Family> known_families();
+
+/// Errors: a `model_type` that is not known.
+const Family& family_of(const std::string& architecture, const std::string& origin);
+
+}  // namespace backburn::model
