@@ -60,6 +60,21 @@ TEST_F(Chunked, LogprobsAreThoseOfPlainAutograd) {
   }
 }
 
+TEST_F(Chunked, EntropyIsThatOfPlainAutograd) {
+  for (const double temperature : {1.0, 0.7, 2.0}) {
+    const auto plain = hidden.to(at::kDouble).requires_grad_(true);
+    const auto all = at::log_softmax(at::linear(plain, head.to(at::kDouble)) / temperature, -1);
+    const auto expected = -(all.exp() * all).sum(-1);
+    (expected * weights).sum().backward();
+
+    const auto ours = hidden.clone().requires_grad_(true);
+    const auto found = token_entropies(network, ours, temperature);
+    (found * weights).sum().backward();
+    EXPECT_LT(relative_gap(found, expected), 1e-5);
+    EXPECT_LT(relative_gap(ours.grad(), plain.grad()), 1e-5);
+  }
+}
+
 TEST_F(Chunked, DivergenceIsThatOfPlainAutograd) {
   const auto plain = hidden.to(at::kDouble).requires_grad_(true);
   const auto wanted = at::log_softmax(at::linear(teacher, head).to(at::kDouble), -1);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
 
 #include "backburn/base/cancel.h"
@@ -31,8 +32,12 @@ struct Pass {
   at::Tensor reference_logprobs;        // filled when the KL is wanted
 };
 
-std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std::span<const Group> groups,
-                              bool only_differential) {
+bool has_gradient(const Group& group) {
+  return std::any_of(group.advantages.begin(), group.advantages.end(), [](double advantage) { return advantage != 0; });
+}
+
+std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std::span<const Group* const> groups,
+                              bool only_with_gradient) {
   std::vector<Pass> passes;
   std::vector<model::TokenTree> trees;
   std::vector<double> advantages;
@@ -48,26 +53,34 @@ std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std
     sampled.clear();
     size = 0;
   };
-  for (const Group& group : groups) {
-    if (only_differential && !group.has_differential()) continue;
-    model::TokenTree tree{prompts[group.prompt], {}};
-    for (const auto& completion : group.completions) tree.branches.push_back(completion.ids);
+  for (const Group* group : groups) {
+    if (only_with_gradient && !has_gradient(*group)) continue;
+    model::TokenTree tree{prompts[group->prompt], {}};
+    for (const auto& completion : group->completions) tree.branches.push_back(completion.ids);
     if (size + tree.size() > tokens_per_pass) flush();
-    for (const auto& completion : group.completions) {
+    for (const auto& completion : group->completions) {
       sampled.insert(sampled.end(), completion.logprobs.begin(), completion.logprobs.end());
     }
     size += tree.size();
     trees.push_back(std::move(tree));
-    advantages.insert(advantages.end(), group.advantages.begin(), group.advantages.end());
+    advantages.insert(advantages.end(), group->advantages.begin(), group->advantages.end());
   }
   flush();
   return passes;
 }
 
-at::Tensor pass_logprobs(const model::Network& network, const Pass& pass, double temperature) {
+// What the loss is made of: one forward pass.
+PolicyBatch batch_of(const model::Network& network, const Pass& pass, const GrpoOptions& options) {
   const Phase phase("forward");
   const auto states = predicting_states(network, pass.tokens, pass.predictions);
-  return token_logprobs(network, states, pass.predictions.targets, temperature).logprobs;
+  PolicyBatch batch{token_logprobs(network, states, pass.predictions.targets, options.temperature).logprobs,
+                    pass.old_logprobs,
+                    pass.reference_logprobs,
+                    {},
+                    pass.predictions.lengths,
+                    pass.advantages};
+  if (options.loss.entropy_coef != 0) batch.entropies = token_entropies(network, states, options.temperature);
+  return batch;
 }
 
 // The largest |ln π| between what a pass says of a token and what the rollout said when it drew it.
@@ -80,74 +93,51 @@ double sampling_difference(const Pass& pass, const at::Tensor& logprobs) {
   return largest;
 }
 
-std::vector<Group> sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
-                                 const GrpoOptions& options, uint64_t seed) {
-  const Phase phase("generate");
-  std::vector<Group> groups;
-  std::vector<generate::RolloutRequest> requests;
-  const auto step = static_cast<uint64_t>(learner.step);
-  for (const size_t prompt : prompts_of_step(prompts.size(), options.prompts_per_step, learner.step, seed)) {
-    // By place in the step, not by prompt: with few prompts one comes up twice in a step, and needs other answers.
-    requests.push_back({prompts[prompt], options.num_generations, stream_of({step, groups.size()})});
-    groups.push_back({prompt, {}, {}, {}, {}});
-  }
-  generate::RolloutOptions rollout_options;
-  rollout_options.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
-  rollout_options.max_completion_length = options.max_completion_length;
-  rollout_options.seed = seed;
-  auto sampled = generate::rollout(learner.network(), requests, rollout_options);
-  for (size_t i = 0; i < groups.size(); ++i) {
-    groups[i].completions = std::move(sampled[i]);
-    for (const auto& completion : groups[i].completions) {
-      groups[i].texts.push_back(learner.base->tokenizer.decode(completion.ids));
-    }
-  }
-  return groups;
-}
-
-void score_groups(std::vector<Group>& groups, const GrpoOptions& options, const RewardFunction& reward) {
+void score(std::span<Group> groups, const RewardFunction& reward) {
   const Phase phase("score");
-  std::vector<double> rewards;
   for (Group& group : groups) {
     group.rewards = reward(group);
     if (group.rewards.size() != group.completions.size()) throw std::logic_error("grpo: a reward is missing");
-    rewards.insert(rewards.end(), group.rewards.begin(), group.rewards.end());
   }
-  const auto advantages = group_advantages(rewards, options.num_generations, options.scale_rewards);
-  auto next = advantages.begin();
+}
+
+int64_t count_differentials(std::span<const Group> groups) {
+  return std::count_if(groups.begin(), groups.end(), [](const Group& group) { return group.has_differential(); });
+}
+
+// All groups; with dynamic sampling, the first prompts_per_step that have a differential.
+std::vector<Group*> groups_to_learn_from(std::vector<Group>& groups, const GrpoOptions& options) {
+  const bool choose = options.max_num_gen_batches > 1;
+  std::vector<Group*> chosen;
   for (Group& group : groups) {
-    group.advantages.assign(next, next + options.num_generations);
+    if (choose && (!group.has_differential() || std::ssize(chosen) == options.prompts_per_step)) continue;
+    chosen.push_back(&group);
+  }
+  return chosen;
+}
+
+void set_advantages(std::span<Group* const> groups, const GrpoOptions& options) {
+  std::vector<double> rewards;
+  std::vector<int64_t> lengths;
+  for (const Group* group : groups) {
+    rewards.insert(rewards.end(), group->rewards.begin(), group->rewards.end());
+    for (const auto& completion : group->completions) lengths.push_back(std::ssize(completion.ids));
+  }
+  const auto found = advantages(options.advantage, rewards, lengths, options.num_generations);
+  auto next = found.begin();
+  for (Group* group : groups) {
+    group->advantages.assign(next, next + options.num_generations);
     next += options.num_generations;
   }
 }
 
-// What the answers say by themselves, before any update.
-StepMetrics describe(const std::vector<Group>& groups, int64_t max_completion_length) {
-  StepMetrics metrics;
-  double answers = 0;
-  double entropy = 0;
-  for (const Group& group : groups) {
-    metrics.reward_std += standard_deviation(group.rewards) / static_cast<double>(groups.size());
-    metrics.frac_reward_zero_std += (group.has_differential() ? 0.0 : 1.0) / static_cast<double>(groups.size());
-    for (size_t i = 0; i < group.completions.size(); ++i) {
-      const auto& completion = group.completions[i];
-      answers += 1;
-      metrics.reward += group.rewards[i];
-      metrics.tokens += static_cast<int64_t>(completion.ids.size());
-      metrics.clipped_length_ratio +=
-          !completion.stopped && static_cast<int64_t>(completion.ids.size()) >= max_completion_length ? 1 : 0;
-      entropy += std::accumulate(completion.entropies.begin(), completion.entropies.end(), 0.0);
-    }
+LossNormalizer normalizer_of(std::span<Group* const> groups) {
+  LossNormalizer normalizer;
+  for (const Group* group : groups) {
+    normalizer.completions += std::ssize(group->completions);
+    for (const auto& completion : group->completions) normalizer.tokens += std::ssize(completion.ids);
   }
-  metrics.reward /= answers;
-  metrics.clipped_length_ratio /= answers;
-  metrics.completion_length = static_cast<double>(metrics.tokens) / answers;
-  metrics.entropy = entropy / static_cast<double>(metrics.tokens);
-  return metrics;
-}
-
-PolicyBatch batch_of(const Pass& pass, at::Tensor logprobs) {
-  return {std::move(logprobs), pass.old_logprobs, pass.reference_logprobs, pass.predictions.lengths, pass.advantages};
+  return normalizer;
 }
 
 }  // namespace
@@ -183,32 +173,91 @@ std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, in
   return chosen;
 }
 
+std::vector<Group> sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
+                                 const GrpoOptions& options, uint64_t seed, int64_t batch) {
+  const Phase phase("generate");
+  std::vector<Group> groups;
+  std::vector<generate::RolloutRequest> requests;
+  const auto step = static_cast<uint64_t>(learner.step);
+  const auto before = static_cast<uint64_t>(batch * options.prompts_per_step);
+  for (const size_t prompt : prompts_of_step(prompts.size(), options.prompts_per_step, learner.step + batch, seed)) {
+    // By place in the step, not by prompt: with few prompts one comes up twice in a step, and needs other answers.
+    requests.push_back({prompts[prompt], options.num_generations, stream_of({step, before + groups.size()})});
+    groups.push_back({prompt, {}, {}, {}, {}});
+  }
+  generate::RolloutOptions rollout_options;
+  rollout_options.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
+  rollout_options.max_completion_length = options.max_completion_length;
+  rollout_options.seed = seed;
+  auto sampled = generate::rollout(learner.network(), requests, rollout_options);
+  for (size_t i = 0; i < groups.size(); ++i) {
+    groups[i].completions = std::move(sampled[i]);
+    for (const auto& completion : groups[i].completions) {
+      groups[i].texts.push_back(learner.base->tokenizer.decode(completion.ids));
+    }
+  }
+  return groups;
+}
+
+StepMetrics describe(std::span<const Group> groups, int64_t max_completion_length) {
+  StepMetrics metrics;
+  double answers = 0;
+  double entropy = 0;
+  for (const Group& group : groups) {
+    metrics.reward_std += standard_deviation(group.rewards) / static_cast<double>(groups.size());
+    metrics.frac_reward_zero_std += (group.has_differential() ? 0.0 : 1.0) / static_cast<double>(groups.size());
+    for (size_t i = 0; i < group.completions.size(); ++i) {
+      const auto& completion = group.completions[i];
+      answers += 1;
+      metrics.reward += group.rewards[i];
+      metrics.tokens += static_cast<int64_t>(completion.ids.size());
+      metrics.clipped_length_ratio +=
+          !completion.stopped && static_cast<int64_t>(completion.ids.size()) >= max_completion_length ? 1 : 0;
+      entropy += std::accumulate(completion.entropies.begin(), completion.entropies.end(), 0.0);
+    }
+  }
+  metrics.reward /= answers;
+  metrics.clipped_length_ratio /= answers;
+  metrics.completion_length = static_cast<double>(metrics.tokens) / answers;
+  metrics.entropy = entropy / static_cast<double>(metrics.tokens);
+  return metrics;
+}
+
 StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
                      uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra) {
   throw_if_stopped();
   const Phase step("GRPO step");
   Stopwatch watch;
-  auto groups = sample_groups(learner, prompts, options, seed);
-  const double seconds_generate = watch.lap();
-  score_groups(groups, options, reward);
-  const double seconds_score = watch.lap();
-
+  std::vector<Group> groups;
+  double seconds_generate = 0;
+  double seconds_score = 0;
+  for (int64_t batch = 0; batch < options.max_num_gen_batches; ++batch) {
+    if (batch > 0 && count_differentials(groups) >= options.prompts_per_step) break;
+    auto more = sample_groups(learner, prompts, options, seed, batch);
+    seconds_generate += watch.lap();
+    score(more, reward);
+    seconds_score += watch.lap();
+    std::move(more.begin(), more.end(), std::back_inserter(groups));
+  }
   StepMetrics metrics = describe(groups, options.max_completion_length);
   metrics.seconds_generate = seconds_generate;
   metrics.seconds_score = seconds_score;
 
-  // A group without differential has zero advantages: only a KL penalty would give it a gradient.
-  const bool penalised = options.loss.beta != 0;
-  const bool measure_kl = penalised || (options.kl_steps > 0 && learner.step % options.kl_steps == 0);
-  auto passes = make_passes(prompts, groups, !measure_kl);
+  const auto learnt = groups_to_learn_from(groups, options);
+  set_advantages(learnt, options);
+  const auto normalizer = normalizer_of(learnt);
+  // A group without advantages has no gradient but that of a KL penalty or an entropy bonus.
+  const bool penalised = options.loss.beta != 0 || options.loss.entropy_coef != 0;
+  const bool measure_kl =
+      options.loss.beta != 0 || (options.kl_steps > 0 && learner.step % options.kl_steps == 0 && !learnt.empty());
+  auto passes = make_passes(prompts, learnt, !measure_kl && !penalised);
   const auto network = learner.network();
   if (measure_kl) {
     const at::NoGradGuard no_grad;
-    for (Pass& pass : passes)
-      pass.reference_logprobs = pass_logprobs(learner.base->network(), pass, options.temperature);
+    for (Pass& pass : passes) pass.reference_logprobs = batch_of(learner.base->network(), pass, options).logprobs;
   }
-  const int64_t answers = options.num_generations * static_cast<int64_t>(groups.size());
-  const bool any_gradient = penalised || metrics.frac_reward_zero_std < 1;
+  const bool any_gradient =
+      penalised || std::any_of(learnt.begin(), learnt.end(), [](const Group* group) { return has_gradient(*group); });
   auto loss_options = options.loss;
   loss_options.max_completion_length = options.max_completion_length;
 
@@ -218,16 +267,16 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   for (int64_t iteration = 0; iteration < options.num_iterations; ++iteration) {
     for (Pass& pass : passes) {
       const at::AutoGradMode grad(any_gradient);
-      const auto logprobs = pass_logprobs(network, pass, options.temperature);
-      const auto result = policy_loss(loss_options, batch_of(pass, logprobs), {answers, metrics.tokens});
+      const auto batch = batch_of(network, pass, options);
+      const auto result = policy_loss(loss_options, batch, normalizer);
       if (any_gradient) {
         const Phase phase("backward");
         result.loss.backward();
       }
       if (iteration == 0) {
         metrics.sampling_logp_difference =
-            std::max(metrics.sampling_logp_difference, sampling_difference(pass, logprobs));
-        pass.old_logprobs = logprobs.detach();
+            std::max(metrics.sampling_logp_difference, sampling_difference(pass, batch.logprobs));
+        pass.old_logprobs = batch.logprobs.detach();
         kl_sum += result.kl_sum;
         metrics.loss += result.loss.item<double>();
       }
@@ -242,7 +291,7 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   ++learner.step;
   metrics.step = learner.step;
   if (ratios > 0) metrics.clip_ratio = clipped / ratios;
-  if (measure_kl) metrics.kl = kl_sum / static_cast<double>(metrics.tokens);
+  if (measure_kl && normalizer.tokens > 0) metrics.kl = kl_sum / static_cast<double>(normalizer.tokens);
   metrics.seconds_update = watch.lap();
   return {metrics, std::move(groups)};
 }

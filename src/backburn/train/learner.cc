@@ -31,7 +31,7 @@ int64_t step_of(const model::Safetensors& checkpoint) {
 }  // namespace
 
 Learner make_learner(const model::Model& base, const LoraOptions& lora, uint64_t seed) {
-  Learner learner{&base, model::make_adapter(base.config, lora.r, lora.lora_alpha, seed), {}, 0};
+  Learner learner{&base, model::make_adapter(base.config, lora.r, lora.lora_alpha, seed), {}, 0, {}};
   learner.optimizer = make_optimizer_state(learner.adapter.parameters());
   return learner;
 }

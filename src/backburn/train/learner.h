@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 
 #include "backburn/model/load.h"
 #include "backburn/train/optimizer.h"
@@ -15,12 +16,13 @@ struct LoraOptions {
   double lora_alpha = 32;  ///< the update is scaled by lora_alpha / r
 };
 
-/// A frozen model and the adapter that is being trained on it. `base` must outlive it.
+/// A frozen model and the adapter that is being trained on it. `base` must outlive it, unless it is `owned`.
 struct Learner {
   const model::Model* base = nullptr;
   model::Adapter adapter;
   OptimizerState optimizer;
-  int64_t step = 0;  ///< steps finished
+  int64_t step = 0;                                ///< steps finished
+  std::shared_ptr<const model::Model> owned = {};  ///< the base, where training began by changing its weights
 
   model::Network network() const { return base->network(&adapter); }
 };
