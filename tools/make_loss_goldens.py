@@ -6,8 +6,8 @@
 Packages: tools/requirements-reference.txt. Loss and metrics come out of the trainers' _compute_loss (GRPOTrainer,
 RLOOTrainer, DPOTrainer), run on a trainer object without a model, whose log-probabilities and entropies are the given
 tensors. Advantages come out of the statements of _generate_and_score_completions that compute them, taken from TRL's
-source and executed. What TRL hasn't is written out here in PyTorch, with its source: the KL estimators k1 and k2, and
-REINFORCE++. Inputs are f32 values; all runs in f64, so that the goldens carry no rounding of their own.
+source and executed. What TRL hasn't (or has no more) is written out here in PyTorch, with its source: the KL estimators
+k1 and k2, REINFORCE++, GAE and PPO's critic. Inputs are f32 values; all runs in f64, so that the goldens carry no rounding of their own.
 """
 
 import ast
@@ -180,6 +180,35 @@ def reinforce_plus_plus(rewards, lengths, num_generations, baseline):
     return white[ends].tolist()
 
 
+def ppo(rewards, values, now, lengths, gamma, lam, cliprange_value):
+    """GAE and the critic's loss as TRL 0.9's PPOTrainer had them, padded batch and all (arXiv 1506.02438, 1707.06347);
+    the loss is summed over tokens, not yet divided by their number."""
+    rows, longest = len(lengths), max(lengths)
+    table, mask = torch.zeros(rows, longest, dtype=torch.float64), torch.zeros(rows, longest, dtype=torch.float64)
+    per_token = torch.zeros_like(table)
+    for row, (length, part) in enumerate(zip(lengths, values.split(lengths))):
+        table[row, :length], mask[row, :length], per_token[row, length - 1] = part, 1, rewards[row]
+    last, reverse = 0, []
+    for t in reversed(range(longest)):
+        following = table[:, t + 1] if t < longest - 1 else 0.0
+        delta = per_token[:, t] + gamma * following - table[:, t]
+        last = delta + gamma * lam * last
+        last = last * mask[:, t]
+        reverse.append(last)
+    advantages = torch.stack(reverse[::-1], axis=1)
+    returns = advantages + table
+    inside = mask.bool()
+    flat = advantages[inside]
+    white = (flat - flat.mean()) * torch.rsqrt(flat.var(unbiased=True) + 1e-8)
+    now = now.clone().requires_grad_(True)
+    clipped = torch.clamp(now, values - cliprange_value, values + cliprange_value)
+    loss = 0.5 * torch.max(torch.square(now - returns[inside]), torch.square(clipped - returns[inside])).sum()
+    loss.backward()
+    return {"gamma": gamma, "lam": lam, "cliprange_value": cliprange_value, "advantages": flat.tolist(),
+            "whitened": white.tolist(), "returns": returns[inside].tolist(), "loss": loss.item(),
+            "gradient": now.grad.tolist()}
+
+
 def statements(trainer, wanted):
     """The statements of a trainer's _generate_and_score_completions that `wanted` picks, ready to run."""
     source = textwrap.dedent(inspect.getsource(inspect.unwrap(trainer._generate_and_score_completions)))
@@ -269,6 +298,9 @@ def main():
                                  for n, baseline in itertools.product([2, 4], [False, True])],
         "soft_overlong": {"max_completion_length": 20, "soft_punish_cache": 8,
                           "punishment": get_soft_overlong_punishment(20, 8)([[0] * n for n in range(24)])},
+        "ppo": {"rewards": ADVANTAGES, "values": entropies.tolist(), "new_values": logprobs.tolist(),
+                "cases": [ppo(ADVANTAGES, entropies, logprobs, LENGTHS, *case)
+                          for case in ((1.0, 0.95, 0.2), (0.9, 0.7, 3.0), (1.0, 1.0, 0.5), (1.0, 0.0, 4.0))]},
         "dpo": {"chosen": pairs[0].tolist(), "rejected": pairs[1].tolist(), "reference_chosen": pairs[2].tolist(),
                 "reference_rejected": pairs[3].tolist(), "cases": [dpo(beta, *pairs) for beta in (0.1, 0.5, 2.0)]},
     }

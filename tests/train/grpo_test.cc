@@ -313,6 +313,30 @@ TEST_F(Grpo, EveryEstimatorLearns) {
   }
 }
 
+TEST_F(Grpo, PpoLearnsWithItsCritic) {
+  GrpoOptions options = small_options();
+  options.advantage.advantage_estimator = "gae";
+  options.loss.loss_type = "dapo";
+  options.num_iterations = 2;
+  Learner learner = make_grpo_learner(model, options, 3);
+  double first = 0, last = 0;
+  for (int step = 0; step < 40; ++step) {
+    const double reward = grpo_step(learner, three_prompts, options, 1, count_q).metrics.reward;
+    (step < 5 ? first : last) += step < 5 || step >= 35 ? reward / 5 : 0;
+  }
+  EXPECT_GT(last, first + 1);
+  EXPECT_GT(learner.value_head.abs().sum().item<double>(), 0.01);
+
+  const TemporaryFolder folder;
+  save_checkpoint(learner, folder.path() / "checkpoint.safetensors");
+  Learner resumed = make_grpo_learner(model, options, 3);
+  load_checkpoint(resumed, folder.path() / "checkpoint.safetensors");
+  EXPECT_TRUE(at::equal(resumed.value_head, learner.value_head));
+  Learner without = fresh();
+  EXPECT_THROW(load_checkpoint(without, folder.path() / "checkpoint.safetensors"), Error);
+  EXPECT_THROW(grpo_step(without, three_prompts, options, 1, count_q), std::logic_error);
+}
+
 TEST_F(Grpo, AnExtraGradientIsAdded) {
   Learner learner = trained();
   const auto before = all_parameters(learner);

@@ -11,7 +11,8 @@ namespace backburn::train {
 struct AdvantageOptions {
   /// What an answer's reward is compared with: grpo (the mean of its group; Shao 2024, arXiv 2402.03300), rloo (the
   /// mean of the others in its group; Ahmadian 2024, arXiv 2402.14740), reinforce_plus_plus (the mean of the whole
-  /// batch) or reinforce_plus_plus_baseline (first its group's mean, then the batch's; Hu 2025, arXiv 2501.03262).
+  /// batch), reinforce_plus_plus_baseline (first its group's mean, then the batch's; Hu 2025, arXiv 2501.03262), or gae
+  /// (what a critic expects, token by token: PPO, see critic.h).
   std::string advantage_estimator = "grpo";
   std::string scale_rewards = "group";  ///< grpo: what advantages are divided by: group, batch or none
   bool normalize_advantages = false;    ///< rloo: whether they are divided by the batch's standard deviation
@@ -21,7 +22,8 @@ struct AdvantageOptions {
 };
 
 /// An advantage for each answer. `rewards` are groups of `num_generations`, `lengths` the answers' tokens. Where all
-/// rewards that are compared are equal, advantages are exactly 0. Errors: an unknown name (usage).
+/// rewards that are compared are equal, advantages are exactly 0. Not for gae, whose advantages are one a token.
+/// Errors: an unknown name (usage).
 std::vector<double> advantages(const AdvantageOptions& options, std::span<const double> rewards,
                                std::span<const int64_t> lengths, int64_t num_generations);
 

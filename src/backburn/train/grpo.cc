@@ -30,6 +30,7 @@ struct Pass {
   std::vector<float> sampled_logprobs;  // as the rollout saw them
   at::Tensor old_logprobs;              // filled when there is a second iteration
   at::Tensor reference_logprobs;        // filled when the KL is wanted
+  at::Tensor old_values, returns;       // filled when there is a critic
 };
 
 bool has_gradient(const Group& group) {
@@ -47,7 +48,8 @@ std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std
     if (trees.empty()) return;
     auto tokens = model::pack(trees);
     auto predictions = branch_predictions(tokens);
-    passes.push_back({std::move(tokens), std::move(predictions), std::move(advantages), std::move(sampled), {}, {}});
+    passes.push_back(
+        {std::move(tokens), std::move(predictions), std::move(advantages), std::move(sampled), {}, {}, {}, {}});
     trees.clear();
     advantages.clear();
     sampled.clear();
@@ -69,18 +71,34 @@ std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std
   return passes;
 }
 
-// What the loss is made of: one forward pass.
-PolicyBatch batch_of(const model::Network& network, const Pass& pass, const GrpoOptions& options) {
+// One forward pass, and what the losses are made of.
+struct Forward {
+  PolicyBatch batch;
+  at::Tensor values;  // the critic's, when there is one
+};
+
+Forward forward(const Learner& learner, const Pass& pass, const GrpoOptions& options) {
   const Phase phase("forward");
+  const auto network = learner.network();
   const auto states = predicting_states(network, pass.tokens, pass.predictions);
-  PolicyBatch batch{token_logprobs(network, states, pass.predictions.targets, options.temperature).logprobs,
-                    pass.old_logprobs,
-                    pass.reference_logprobs,
-                    {},
-                    pass.predictions.lengths,
-                    pass.advantages};
-  if (options.loss.entropy_coef != 0) batch.entropies = token_entropies(network, states, options.temperature);
-  return batch;
+  Forward result{{token_logprobs(network, states, pass.predictions.targets, options.temperature).logprobs,
+                  pass.old_logprobs,
+                  pass.reference_logprobs,
+                  {},
+                  pass.predictions.lengths,
+                  pass.advantages},
+                 {}};
+  if (options.loss.entropy_coef != 0) result.batch.entropies = token_entropies(network, states, options.temperature);
+  if (learner.value_head.defined()) result.values = values_of(learner.value_head, states);
+  return result;
+}
+
+at::Tensor reference_logprobs(const Learner& learner, const Pass& pass, double temperature) {
+  const Phase phase("reference");
+  const at::NoGradGuard no_grad;
+  const auto network = learner.base->network();
+  const auto states = predicting_states(network, pass.tokens, pass.predictions);
+  return token_logprobs(network, states, pass.predictions.targets, temperature).logprobs;
 }
 
 // The largest |ln π| between what a pass says of a token and what the rollout said when it drew it.
@@ -131,6 +149,49 @@ void set_advantages(std::span<Group* const> groups, const GrpoOptions& options) 
   }
 }
 
+// PPO's advantages, one a token and whitened over all of them, in place of one an answer.
+void set_token_advantages(const Learner& learner, std::vector<Pass>& passes, std::span<Group* const> groups,
+                          const GrpoOptions& options) {
+  const at::NoGradGuard no_grad;
+  std::vector<double> all;
+  auto group = groups.begin();
+  for (Pass& pass : passes) {
+    std::vector<double> rewards;
+    for (; rewards.size() < pass.predictions.lengths.size(); ++group) {
+      rewards.insert(rewards.end(), (*group)->rewards.begin(), (*group)->rewards.end());
+    }
+    pass.old_values = forward(learner, pass, options).values;
+    const auto wide = pass.old_values.to(at::kDouble).contiguous();
+    const std::span<const double> values(wide.data_ptr<double>(), static_cast<size_t>(wide.numel()));
+    const auto found = generalized_advantages(rewards, values, pass.predictions.lengths, options.critic);
+    pass.returns = at::tensor(found.returns, at::kDouble).to(at::kFloat);
+    all.insert(all.end(), found.advantages.begin(), found.advantages.end());
+  }
+  whiten(all);
+  auto next = all.begin();
+  for (Pass& pass : passes) {
+    pass.advantages.assign(next, next + pass.old_values.numel());
+    next += pass.old_values.numel();
+  }
+}
+
+// Samples and scores until there are enough groups to learn from.
+std::vector<Group> gather_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
+                                 const GrpoOptions& options, uint64_t seed, const RewardFunction& reward,
+                                 double& seconds_generate, double& seconds_score) {
+  Stopwatch watch;
+  std::vector<Group> groups;
+  for (int64_t batch = 0; batch < options.max_num_gen_batches; ++batch) {
+    if (batch > 0 && count_differentials(groups) >= options.prompts_per_step) break;
+    auto more = sample_groups(learner, prompts, options, seed, batch);
+    seconds_generate += watch.lap();
+    score(more, reward);
+    seconds_score += watch.lap();
+    std::move(more.begin(), more.end(), std::back_inserter(groups));
+  }
+  return groups;
+}
+
 LossNormalizer normalizer_of(std::span<Group* const> groups) {
   LossNormalizer normalizer;
   for (const Group* group : groups) {
@@ -162,6 +223,12 @@ Json StepMetrics::to_json() const {
           {"loss", loss},
           {"tokens_per_second", static_cast<double>(tokens) / std::max(1e-9, seconds_generate)},
           {"seconds", {{"generate", seconds_generate}, {"score", seconds_score}, {"update", seconds_update}}}};
+}
+
+Learner make_grpo_learner(const model::Model& base, const GrpoOptions& options, uint64_t seed) {
+  auto learner = make_learner(base, options.lora, seed);
+  if (options.advantage.advantage_estimator == "gae") add_value_head(learner);
+  return learner;
 }
 
 std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, int64_t step, uint64_t seed) {
@@ -227,37 +294,31 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
                      uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra) {
   throw_if_stopped();
   const Phase step("GRPO step");
-  Stopwatch watch;
-  std::vector<Group> groups;
   double seconds_generate = 0;
   double seconds_score = 0;
-  for (int64_t batch = 0; batch < options.max_num_gen_batches; ++batch) {
-    if (batch > 0 && count_differentials(groups) >= options.prompts_per_step) break;
-    auto more = sample_groups(learner, prompts, options, seed, batch);
-    seconds_generate += watch.lap();
-    score(more, reward);
-    seconds_score += watch.lap();
-    std::move(more.begin(), more.end(), std::back_inserter(groups));
-  }
+  auto groups = gather_groups(learner, prompts, options, seed, reward, seconds_generate, seconds_score);
+  Stopwatch watch;
   StepMetrics metrics = describe(groups, options.max_completion_length);
   metrics.seconds_generate = seconds_generate;
   metrics.seconds_score = seconds_score;
 
+  const bool with_critic = options.advantage.advantage_estimator == "gae";
+  if (with_critic && !learner.value_head.defined()) throw std::logic_error("grpo_step: gae without a value head");
   const auto learnt = groups_to_learn_from(groups, options);
-  set_advantages(learnt, options);
+  if (!with_critic) set_advantages(learnt, options);
   const auto normalizer = normalizer_of(learnt);
   // A group without advantages has no gradient but that of a KL penalty or an entropy bonus.
   const bool penalised = options.loss.beta != 0 || options.loss.entropy_coef != 0;
   const bool measure_kl =
       options.loss.beta != 0 || (options.kl_steps > 0 && learner.step % options.kl_steps == 0 && !learnt.empty());
-  auto passes = make_passes(prompts, learnt, !measure_kl && !penalised);
-  const auto network = learner.network();
+  auto passes = make_passes(prompts, learnt, !measure_kl && !penalised && !with_critic);
+  if (with_critic) set_token_advantages(learner, passes, learnt, options);
   if (measure_kl) {
-    const at::NoGradGuard no_grad;
-    for (Pass& pass : passes) pass.reference_logprobs = batch_of(learner.base->network(), pass, options).logprobs;
+    for (Pass& pass : passes) pass.reference_logprobs = reference_logprobs(learner, pass, options.temperature);
   }
   const bool any_gradient =
-      penalised || std::any_of(learnt.begin(), learnt.end(), [](const Group* group) { return has_gradient(*group); });
+      penalised || with_critic ||
+      std::any_of(learnt.begin(), learnt.end(), [](const Group* group) { return has_gradient(*group); });
   auto loss_options = options.loss;
   loss_options.max_completion_length = options.max_completion_length;
 
@@ -267,8 +328,12 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   for (int64_t iteration = 0; iteration < options.num_iterations; ++iteration) {
     for (Pass& pass : passes) {
       const at::AutoGradMode grad(any_gradient);
-      const auto batch = batch_of(network, pass, options);
-      const auto result = policy_loss(loss_options, batch, normalizer);
+      const auto [batch, values] = forward(learner, pass, options);
+      auto result = policy_loss(loss_options, batch, normalizer);
+      if (with_critic) {
+        const auto missed = value_loss(values, pass.old_values, pass.returns, options.critic.cliprange_value);
+        result.loss = result.loss + missed * (options.critic.vf_coef / static_cast<double>(normalizer.tokens));
+      }
       if (any_gradient) {
         const Phase phase("backward");
         result.loss.backward();
@@ -283,10 +348,10 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
       clipped += static_cast<double>(result.clipped_low + result.clipped_high);
       ratios += static_cast<double>(result.counted);
     }
-    if (extra) metrics.loss += extra(network);
+    if (extra) metrics.loss += extra(learner.network());
     metrics.learning_rate = learning_rate_at(options.optimizer, learner.step, options.max_steps);
     metrics.grad_norm =
-        optimizer_step(options.optimizer, metrics.learning_rate, learner.adapter.parameters(), learner.optimizer);
+        optimizer_step(options.optimizer, metrics.learning_rate, learner.parameters(), learner.optimizer);
   }
   ++learner.step;
   metrics.step = learner.step;

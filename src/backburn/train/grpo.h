@@ -11,6 +11,7 @@
 #include "backburn/base/options.h"
 #include "backburn/generate/rollout.h"
 #include "backburn/train/advantages.h"
+#include "backburn/train/critic.h"
 #include "backburn/train/learner.h"
 #include "backburn/train/policy_loss.h"
 
@@ -31,6 +32,7 @@ struct GrpoOptions {
   /// a step samples again, up to so many times in all, and learns from groups with one alone. 1: learn from all groups.
   int64_t max_num_gen_batches = 1;
   AdvantageOptions advantage;
+  CriticOptions critic;  ///< for advantage_estimator gae
   PolicyLossOptions loss;
   OptimizerOptions optimizer;
   LoraOptions lora;
@@ -83,6 +85,9 @@ struct StepResult {
 /// The prompts of step `step`: everyone in turn, in an order that `seed` shuffles anew for each round.
 std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, int64_t step, uint64_t seed);
 
+/// A fresh learner with what the options train: the adapter and, for gae, the critic.
+Learner make_grpo_learner(const model::Model& base, const GrpoOptions& options, uint64_t seed);
+
 /// The groups of the learner's step, without rewards and advantages. `batch` counts from 0 how often the step has
 /// sampled before.
 std::vector<Group> sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
@@ -94,6 +99,8 @@ StepMetrics describe(std::span<const Group> groups, int64_t max_completion_lengt
 /// One step: sample, score, advantages, loss, update. `prompts` are all prompts as token ids; groups whose
 /// advantages are all zero cost no forward and backward pass, and the optimizer steps all the same, as its momentum
 /// would in TRL.
+/// With advantage_estimator gae it is PPO's step (Schulman 2017, arXiv 1707.06347): all groups count, advantages are
+/// one a token, and the learner must have a value head.
 StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
                      uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra = {});
 

@@ -39,12 +39,17 @@ void bind(Options& options, const std::string& prefix, GrpoOptions& grpo) {
               "with too few groups that have a differential, a step samples up to so often in all; 1: once",
               at_least_1);
   options.add(at + "advantage_estimator", grpo.advantage.advantage_estimator, "what a reward is compared with",
-              {"grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline"});
+              {"grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline", "gae"});
   options.add(at + "scale_rewards", grpo.advantage.scale_rewards, "what grpo's advantages are divided by",
               {"group", "batch", "none"});
   options.add(at + "normalize_advantages", grpo.advantage.normalize_advantages,
               "whether rloo's advantages are divided by the batch's standard deviation");
   options.add(at + "advantage_filter", grpo.advantage.advantage_filter, "which advantages count", {"all", "positive"});
+  options.add(at + "gamma", grpo.critic.gamma, "gae: what a token later is worth", share);
+  options.add(at + "lam", grpo.critic.lam, "gae: 1 trusts the rewards alone, 0 the critic", share);
+  options.add(at + "vf_coef", grpo.critic.vf_coef, "gae: weight of the critic's loss", at_least_0);
+  options.add(at + "cliprange_value", grpo.critic.cliprange_value,
+              "gae: how far a value may move from the one before the update", at_least_0);
   options.add(at + "loss_type", grpo.loss.loss_type, "how token losses become one number",
               {"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo"});
   options.add(at + "importance_sampling_level", grpo.loss.importance_sampling_level, "of the ratio that is clipped",
