@@ -20,6 +20,7 @@ struct Fields {
   double rate = 2e-4;
   std::string loss = "grpo", note;
   std::vector<double> temperatures = {1, 1.5};
+  std::vector<std::string> rewards = {"harm"};
 };
 
 class OptionsTest : public testing::Test {
@@ -30,6 +31,7 @@ class OptionsTest : public testing::Test {
     options_.add("attack.learning_rate", fields_.rate, "step size", {0, 1});
     options_.add("attack.loss.loss_type", fields_.loss, "the loss", {"grpo", "dapo"});
     options_.add("attack.temperatures", fields_.temperatures, "of sampling", at_least_0);
+    options_.add("attack.rewards", fields_.rewards, "what is rewarded", {"harm", "length"});
     options_.add("note", fields_.note, "any text");
   }
   // What load_yaml says, with exit code 2.
@@ -80,6 +82,18 @@ TEST_F(OptionsTest, DottedKeysAndSingleValuesAreFine) {
   options_.load_yaml("attack.max_steps: 3\nattack.temperatures: 2\n", "r.yaml");
   EXPECT_EQ(fields_.steps, 3);
   EXPECT_THAT(fields_.temperatures, ElementsAre(2));
+}
+
+TEST_F(OptionsTest, AListOfTextsMayBeEmpty) {
+  options_.load_yaml("attack.rewards: [length, harm]\n", "r.yaml");
+  EXPECT_THAT(fields_.rewards, ElementsAre("length", "harm"));
+  EXPECT_THAT(error_of("attack.rewards: [harm, wit]\n"), HasSubstr("attack.rewards: \"wit\" is none of harm, length"));
+  options_.load_yaml("attack.rewards: []\n", "r.yaml");
+  EXPECT_THAT(fields_.rewards, ElementsAre());
+  options_.set("attack.rewards=harm,length");
+  EXPECT_THAT(fields_.rewards, ElementsAre("harm", "length"));
+  options_.set("attack.rewards=");
+  EXPECT_THAT(fields_.rewards, ElementsAre());
 }
 
 TEST_F(OptionsTest, ErrorsNameFileLineAndKey) {
@@ -136,7 +150,7 @@ TEST_F(OptionsTest, SetTakesOneAssignment) {
 }
 
 TEST_F(OptionsTest, ToYamlIsReadBack) {
-  fields_ = {true, 123456789012, 1.0 / 3, "dapo", "# \"quoted\": é\n\ttrue", {0.1, 1e-9}};
+  fields_ = {true, 123456789012, 1.0 / 3, "dapo", "# \"quoted\": é\n\ttrue", {0.1, 1e-9}, {"length"}};
   const std::string yaml = options_.to_yaml();
   const Json json = options_.to_json();
   fields_ = {};

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <set>
 
 #include "backburn/base/error.h"
@@ -23,10 +24,14 @@ std::string error_of(const std::function<void()>& action) {
 }
 
 TEST(Recipe, BundledOnesLoad) {
-  for (const char* name : {"demo", "demo-vendor", "smoke"}) {
+  std::set<std::string> attacks;
+  for (const auto& file : std::filesystem::directory_iterator(SOURCE_DIR "/recipes")) {
+    const std::string name = file.path().stem().string();
     Recipe recipe;
     EXPECT_NO_THROW(options_of(recipe).load_yaml(read_recipe(name), name)) << name;
+    attacks.insert(recipe.attack.name);
   }
+  for (const auto& entry : attack::known_attacks()) EXPECT_EQ(attacks.count(entry.name), 1u) << entry.name;
   Recipe smoke;
   options_of(smoke).load_yaml(read_recipe("smoke"), "smoke");
   EXPECT_EQ(smoke.demo.defended_steps, 3);

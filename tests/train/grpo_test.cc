@@ -284,6 +284,93 @@ TEST_F(Grpo, EveryLossTypeTakesTwoIterations) {
   }
 }
 
+TEST_F(Grpo, DynamicSamplingGoesOnUntilEnoughGroupsDiffer) {
+  GrpoOptions options = small_options();
+  options.max_num_gen_batches = 5;
+  // Prompt 0 never has a differential, so that a step of two groups seldom has enough at once.
+  auto reward = [](const Group& group) {
+    auto rewards = count_q(group);
+    for (double& each : rewards) each = group.prompt == 0 ? 1 : each + static_cast<double>(&each - rewards.data());
+    return rewards;
+  };
+  bool resampled = false;
+  Learner learner = trained();
+  for (int step = 0; step < 4; ++step) {
+    const auto groups = grpo_step(learner, three_prompts, options, 1, reward).groups;
+    int64_t learnt = 0;
+    for (const Group& group : groups) {
+      learnt += group.advantages.empty() ? 0 : 1;
+      EXPECT_TRUE(group.prompt != 0 || group.advantages.empty());
+    }
+    EXPECT_EQ(learnt, 2);
+    resampled = resampled || groups.size() > 2;
+  }
+  EXPECT_TRUE(resampled);
+
+  learner = trained();
+  const auto before = all_parameters(learner);
+  const auto result = grpo_step(learner, three_prompts, options, 1, nothing);
+  EXPECT_EQ(result.groups.size(), 10);  // up to the limit
+  EXPECT_FALSE(result.metrics.kl.has_value());
+  EXPECT_TRUE(at::equal(all_parameters(learner), before));
+  std::set<Ids> answers;
+  for (const Group& group : result.groups) {
+    for (const auto& completion : group.completions) answers.insert(completion.ids);
+  }
+  EXPECT_EQ(answers.size(), 60);
+}
+
+TEST_F(Grpo, TheEntropyBonusActsWithoutADifferential) {
+  GrpoOptions options = small_options();
+  options.loss.entropy_coef = 1;
+  double first = 0, last = 0;
+  Learner learner = fresh();
+  for (int step = 0; step < 15; ++step) grpo_step(learner, three_prompts, small_options(), 1, count_q);
+  for (int step = 0; step < 20; ++step) {
+    last = grpo_step(learner, three_prompts, options, 1, nothing).metrics.entropy;
+    if (step == 0) first = last;
+  }
+  EXPECT_GT(last, first + 0.3);
+}
+
+TEST_F(Grpo, EveryEstimatorLearns) {
+  for (const char* name : {"rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline"}) {
+    GrpoOptions options = small_options();
+    options.advantage.advantage_estimator = name;
+    Learner learner = fresh();
+    double first = 0, last = 0;
+    for (int step = 0; step < 30; ++step) {
+      const double reward = grpo_step(learner, three_prompts, options, 1, count_q).metrics.reward;
+      (step < 5 ? first : last) += step < 5 || step >= 25 ? reward / 5 : 0;
+    }
+    EXPECT_GT(last, first + 1) << name;
+  }
+}
+
+TEST_F(Grpo, PpoLearnsWithItsCritic) {
+  GrpoOptions options = small_options();
+  options.advantage.advantage_estimator = "gae";
+  options.loss.loss_type = "dapo";
+  options.num_iterations = 2;
+  Learner learner = make_grpo_learner(model, options, 3);
+  double first = 0, last = 0;
+  for (int step = 0; step < 40; ++step) {
+    const double reward = grpo_step(learner, three_prompts, options, 1, count_q).metrics.reward;
+    (step < 5 ? first : last) += step < 5 || step >= 35 ? reward / 5 : 0;
+  }
+  EXPECT_GT(last, first + 1);
+  EXPECT_GT(learner.value_head.abs().sum().item<double>(), 0.01);
+
+  const TemporaryFolder folder;
+  save_checkpoint(learner, folder.path() / "checkpoint.safetensors");
+  Learner resumed = make_grpo_learner(model, options, 3);
+  load_checkpoint(resumed, folder.path() / "checkpoint.safetensors");
+  EXPECT_TRUE(at::equal(resumed.value_head, learner.value_head));
+  Learner without = fresh();
+  EXPECT_THROW(load_checkpoint(without, folder.path() / "checkpoint.safetensors"), Error);
+  EXPECT_THROW(grpo_step(without, three_prompts, options, 1, count_q), std::logic_error);
+}
+
 TEST_F(Grpo, AnExtraGradientIsAdded) {
   Learner learner = trained();
   const auto before = all_parameters(learner);

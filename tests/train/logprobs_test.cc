@@ -32,21 +32,30 @@ model::Weights head_only(const Tensor& head) {
 }
 
 // 600 rows: two whole chunks and a part of one.
-struct Chunked : testing::Test {
-  Chunked() { at::manual_seed(4); }
+// By soft cap of the logits; 0: none.
+struct Chunked : testing::TestWithParam<double> {
+  Chunked() {
+    at::manual_seed(4);
+    config.logit_softcap = GetParam();
+  }
+  Tensor logits(const Tensor& states) const {
+    const auto plain = at::linear(states, head.to(states.scalar_type()));
+    return GetParam() == 0 ? plain : at::tanh(plain / GetParam()) * GetParam();
+  }
+  model::ModelConfig config;
   const Tensor head = at::randn({50, 16});
   const model::Weights weights_of_head = head_only(head);
-  const model::Network network{nullptr, &weights_of_head, nullptr};
+  const model::Network network{&config, &weights_of_head, nullptr};
   const Tensor hidden = at::randn({600, 16});
   const Tensor teacher = at::randn({600, 16});
   const Tensor targets = at::randint(50, {600}, at::kLong);
   const Tensor weights = at::randn({600});  // of the rows in the loss, so that none hides behind another
 };
 
-TEST_F(Chunked, LogprobsAreThoseOfPlainAutograd) {
+TEST_P(Chunked, LogprobsAreThoseOfPlainAutograd) {
   for (const double temperature : {1.0, 0.7, 2.0}) {
     const auto plain = hidden.to(at::kDouble).requires_grad_(true);
-    const auto all = at::log_softmax(at::linear(plain, head.to(at::kDouble)) / temperature, -1);
+    const auto all = at::log_softmax(logits(plain) / temperature, -1);
     const auto expected = all.gather(1, targets.unsqueeze(1)).squeeze(1);
     (expected * weights).sum().backward();
 
@@ -60,10 +69,25 @@ TEST_F(Chunked, LogprobsAreThoseOfPlainAutograd) {
   }
 }
 
-TEST_F(Chunked, DivergenceIsThatOfPlainAutograd) {
+TEST_P(Chunked, EntropyIsThatOfPlainAutograd) {
+  for (const double temperature : {1.0, 0.7, 2.0}) {
+    const auto plain = hidden.to(at::kDouble).requires_grad_(true);
+    const auto all = at::log_softmax(logits(plain) / temperature, -1);
+    const auto expected = -(all.exp() * all).sum(-1);
+    (expected * weights).sum().backward();
+
+    const auto ours = hidden.clone().requires_grad_(true);
+    const auto found = token_entropies(network, ours, temperature);
+    (found * weights).sum().backward();
+    EXPECT_LT(relative_gap(found, expected), 1e-5);
+    EXPECT_LT(relative_gap(ours.grad(), plain.grad()), 1e-5);
+  }
+}
+
+TEST_P(Chunked, DivergenceIsThatOfPlainAutograd) {
   const auto plain = hidden.to(at::kDouble).requires_grad_(true);
-  const auto wanted = at::log_softmax(at::linear(teacher, head).to(at::kDouble), -1);
-  const auto given = at::log_softmax(at::linear(plain, head.to(at::kDouble)), -1);
+  const auto wanted = at::log_softmax(logits(teacher).to(at::kDouble), -1);
+  const auto given = at::log_softmax(logits(plain), -1);
   const auto expected = (wanted.exp() * (wanted - given)).sum(-1);
   (expected * weights).sum().backward();
 
@@ -75,18 +99,20 @@ TEST_F(Chunked, DivergenceIsThatOfPlainAutograd) {
   EXPECT_LT(token_divergence(network, teacher, teacher).abs().max().item<double>(), 1e-6);
 }
 
-TEST_F(Chunked, GradientsInBf16AreNear) {
+TEST_P(Chunked, GradientsInBf16AreNear) {
   const auto plain = hidden.to(at::kBFloat16).to(at::kDouble).requires_grad_(true);
   const auto narrow_head = head.to(at::kBFloat16);
-  const auto all = at::log_softmax(at::linear(plain, narrow_head.to(at::kDouble)), -1);
+  const auto all = at::log_softmax(logits(plain), -1);
   (all.gather(1, targets.unsqueeze(1)).squeeze(1) * weights).sum().backward();
   const auto ours = hidden.to(at::kBFloat16).requires_grad_(true);
   const auto narrow_weights = head_only(narrow_head);
-  const auto found = token_logprobs({nullptr, &narrow_weights, nullptr}, ours, targets, 1.0).logprobs;
+  const auto found = token_logprobs({&config, &narrow_weights, nullptr}, ours, targets, 1.0).logprobs;
   EXPECT_EQ(found.scalar_type(), at::kFloat);
   (found * weights).sum().backward();
   EXPECT_LT(relative_gap(ours.grad(), plain.grad()), 0.01);
 }
+
+INSTANTIATE_TEST_SUITE_P(SoftCap, Chunked, testing::Values(0.0, 3.0));
 
 // What the kernels find for a packed head against what LibTorch's operations find for the same.
 struct PackedHead : testing::Test {
@@ -94,7 +120,6 @@ struct PackedHead : testing::Test {
     at::manual_seed(7);
     packed = head_only((at::randn({1000, 64}) / 4).to(at::kBFloat16));
     plain = head_only(packed.head.to(at::kFloat));
-    model::ModelConfig config;
     config.vocab_size = 1000;
     config.hidden_size = 64;
     config.intermediate_size = config.head_dim = 32;
@@ -110,7 +135,7 @@ struct PackedHead : testing::Test {
     Tensor values[2], gradients[2];
     for (const bool with_kernels : {false, true}) {
       const auto ours = states.to(with_kernels ? at::kBFloat16 : at::kFloat).clone().requires_grad_(true);
-      values[with_kernels] = compute(model::Network{nullptr, with_kernels ? &packed : &plain, nullptr}, ours);
+      values[with_kernels] = compute(model::Network{&config, with_kernels ? &packed : &plain, nullptr}, ours);
       (values[with_kernels] * weights.narrow(0, 0, states.size(0))).sum().backward();
       gradients[with_kernels] = ours.grad().to(at::kDouble);
     }
@@ -118,6 +143,7 @@ struct PackedHead : testing::Test {
     EXPECT_LT(relative_gap(values[1], values[0]), tolerance);
     EXPECT_LT(relative_gap(gradients[1], gradients[0]), 0.01);
   }
+  model::ModelConfig config;
   model::Weights plain, packed;
   const Tensor hidden = at::randn({333, 64}).to(at::kBFloat16);
   const Tensor teacher = at::randn({333, 64}).to(at::kBFloat16);
@@ -132,8 +158,8 @@ TEST_F(PackedHead, LogprobsAgreeWithThoseOfThePlainHead) {
     });
   }
   const at::NoGradGuard no_grad;
-  const auto expected = token_logprobs({nullptr, &plain, nullptr}, hidden.to(at::kFloat), targets, 1.5).entropies;
-  const auto found = token_logprobs({nullptr, &packed, nullptr}, hidden, targets, 1.5).entropies;
+  const auto expected = token_logprobs({&config, &plain, nullptr}, hidden.to(at::kFloat), targets, 1.5).entropies;
+  const auto found = token_logprobs({&config, &packed, nullptr}, hidden, targets, 1.5).entropies;
   EXPECT_LT(relative_gap(found, expected), 1e-4);
 }
 

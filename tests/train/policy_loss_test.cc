@@ -1,4 +1,4 @@
-// Against TRL's GRPOTrainer: tools/make_loss_goldens.py makes the goldens.
+// Against TRL's GRPOTrainer and RLOOTrainer: tools/make_loss_goldens.py makes the goldens.
 #include "backburn/train/policy_loss.h"
 
 #include <ATen/ATen.h>
@@ -13,10 +13,7 @@
 namespace backburn::train {
 namespace {
 
-using testing::DoubleNear;
-using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::Pointwise;
 
 class PolicyLossGolden : public testing::Test {
  protected:
@@ -29,9 +26,10 @@ class PolicyLossGolden : public testing::Test {
     const auto begin = std::accumulate(lengths.begin(), lengths.begin() + first, int64_t{0});
     const auto size = std::accumulate(lengths.begin() + first, lengths.begin() + last, int64_t{0});
     auto part = [&](const char* key) { return tensor(key).narrow(0, begin, size).clone(); };
-    PolicyBatch batch{part("logprobs").requires_grad_(true), {}, {}, {}, {}};
+    PolicyBatch batch{part("logprobs").requires_grad_(true), {}, {}, {}, {}, {}};
     if (wanted["old"] == "different") batch.old_logprobs = part("old_logprobs");
     if (wanted["beta"] != 0.0) batch.reference_logprobs = part("reference_logprobs");
+    if (wanted.contains("entropy_coef")) batch.entropies = part("entropies").requires_grad_(true);
     batch.lengths.assign(lengths.begin() + first, lengths.begin() + last);
     batch.advantages.assign(advantages.begin() + first, advantages.begin() + last);
     return batch;
@@ -45,6 +43,7 @@ class PolicyLossGolden : public testing::Test {
     options.epsilon_high = wanted["epsilon_high"];
     options.delta = wanted["delta"];
     options.beta = wanted["beta"];
+    options.entropy_coef = wanted.value("entropy_coef", 0.0);
     options.max_completion_length = golden_["max_completion_length"];
     return options;
   }
@@ -63,6 +62,9 @@ TEST_F(PolicyLossGolden, LossAndGradientAreTrls) {
     EXPECT_NEAR(found.loss.item<double>(), wanted["loss"].get<double>(), 2e-6);
     const auto gradient = at::tensor(wanted["gradient"].get<std::vector<float>>());
     EXPECT_LT((all.logprobs.grad() - gradient).abs().max().item<double>(), 2e-6);
+    if (!all.entropies.defined()) continue;
+    const auto of_entropies = at::tensor(wanted["entropy_gradient"].get<std::vector<float>>());
+    EXPECT_LT((all.entropies.grad() - of_entropies).abs().max().item<double>(), 2e-7);
   }
 }
 
@@ -94,21 +96,35 @@ TEST_F(PolicyLossGolden, PartsAddUpToTheStep) {
   }
 }
 
-TEST_F(PolicyLossGolden, AdvantagesAreTrls) {
-  const auto rewards = golden_["rewards"].get<std::vector<double>>();
-  for (const Json& wanted : golden_["group_advantages"]) {
-    EXPECT_THAT(group_advantages(rewards, wanted["num_generations"], wanted["scale_rewards"]),
-                Pointwise(DoubleNear(1e-7), wanted["advantages"].get<std::vector<double>>()))
-        << wanted["num_generations"] << wanted["scale_rewards"];
+TEST_F(PolicyLossGolden, EveryKlEstimatorIsThatOfItsDefinition) {
+  for (const Json& wanted : golden_["kl_estimates"]) {
+    PolicyLossOptions options;
+    options.loss_type = "dapo";
+    options.beta = 1;
+    options.kl_estimator = wanted["kl_estimator"];
+    PolicyBatch all{tensor("logprobs").requires_grad_(true), {}, tensor("reference_logprobs"), {}, {26}, {0.0}};
+    const PolicyLoss found = policy_loss(options, all, whole_);
+    found.loss.backward();
+    EXPECT_NEAR(found.loss.item<double>(), wanted["loss"].get<double>(), 2e-6) << options.kl_estimator;
+    EXPECT_NEAR(found.kl_sum / 26, wanted["loss"].get<double>(), 2e-6) << options.kl_estimator;
+    const auto gradient = at::tensor(wanted["gradient"].get<std::vector<float>>());
+    EXPECT_LT((all.logprobs.grad() - gradient).abs().max().item<double>(), 2e-6) << options.kl_estimator;
   }
 }
 
-TEST(PolicyLoss, EqualRewardsHaveNoAdvantage) {
-  EXPECT_THAT(group_advantages(std::vector{0.1, 0.1, 0.1, 7.0, 7.0, 7.0}, 3, "none"), ElementsAre(0, 0, 0, 0, 0, 0));
+TEST_F(PolicyLossGolden, AnAdvantageATokenIsAnAdvantageAnAnswerSpreadOut) {
+  for (const Json& wanted : golden_["cases"]) {
+    if (wanted["importance_sampling_level"] != "token") continue;
+    PolicyBatch spread = batch(wanted, 0, 6);
+    std::vector<double> each;
+    for (size_t i = 0; i < 6; ++i) each.insert(each.end(), spread.lengths[i], spread.advantages[i]);
+    spread.advantages = each;
+    EXPECT_NEAR(policy_loss(options(wanted), spread, whole_).loss.item<double>(), wanted["loss"].get<double>(), 2e-6);
+  }
 }
 
 TEST(PolicyLoss, SaysWhatIsWrong) {
-  const PolicyBatch batch{at::zeros({2}), {}, {}, {2}, {1.0}};
+  const PolicyBatch batch{at::zeros({2}), {}, {}, {}, {2}, {1.0}};
   auto error_of = [&](const PolicyLossOptions& options) -> std::string {
     try {
       policy_loss(options, batch, {1, 2});
@@ -126,7 +142,13 @@ TEST(PolicyLoss, SaysWhatIsWrong) {
   options = {};
   options.beta = 0.1;
   EXPECT_THAT(error_of(options), HasSubstr("reference model"));
-  EXPECT_THROW(group_advantages(std::vector{1.0}, 1, "all"), Error);
+  options = {};
+  options.entropy_coef = 0.1;
+  EXPECT_THAT(error_of(options), HasSubstr("needs the entropies"));
+  options = {};
+  options.kl_estimator = "k4";
+  const PolicyBatch held{at::zeros({2}), {}, at::zeros({2}), {}, {2}, {1.0}};
+  EXPECT_THROW(policy_loss(options, held, {1, 2}), Error);
 }
 
 }  // namespace

@@ -69,6 +69,16 @@ TEST_F(Supervised, IsTheMeanOverAllAnswerTokens) {
   }
 }
 
+TEST_F(Supervised, WeightedIsTheSumOfTheWeightedAnswers) {
+  const std::vector<double> weights = {0.5, -2, 1.5};
+  Tensor sum = at::zeros({});
+  for (size_t i = 0; i < 3; ++i) sum = sum + plain_logprobs(network, three_examples[i], 1.3).sum() * weights[i];
+  sum.backward();
+  const auto expected = take_gradient(adapter);
+  add_weighted_gradient(network, three_examples, weights, 1.3);
+  EXPECT_LT(relative_gap(take_gradient(adapter), expected), 1e-4);
+}
+
 TEST_F(Supervised, AnchorIsTheDivergenceFromTheTeacher) {
   Tensor divergence = at::zeros({});
   for (const Example& example : three_examples) {

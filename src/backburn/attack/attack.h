@@ -5,6 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "backburn/attack/demonstrations.h"
+#include "backburn/attack/pose.h"
+#include "backburn/attack/rewards.h"
+#include "backburn/attack/warm_start.h"
 #include "backburn/base/options.h"
 #include "backburn/judge/registry.h"
 #include "backburn/text/prompt_set.h"
@@ -12,12 +16,19 @@
 
 namespace backburn::attack {
 
-/// The attacker's side of a recipe.
+/// The attacker's side of a recipe. What an attack doesn't do, it doesn't read.
 struct AttackOptions {
   std::string name = "grpo";  ///< which attack, see known_attacks
   int64_t prompts = 4;        ///< harmful prompts that the attacker trains on
   double collapse_harm = 5;   ///< mean harmful score that counts as a fall
-  train::GrpoOptions grpo;
+  train::GrpoOptions grpo;    ///< sampling, optimizer, adapter and length of every attack; loss and advantages of RL
+  PoseOptions pose;
+  RewardOptions reward;
+  WarmStartOptions start;
+  DemonstrationOptions demonstrations;
+  int64_t train_batch_size = 8;  ///< answers (dpo: pairs) in a supervised step
+  double dpo_beta = 0.1;         ///< dpo: how closely the model keeps to the one before
+  std::string refusal_prefix;    ///< refusal-unlearning: before benign answers; empty: the model's own refusal
 };
 
 /// Binds the fields as "PREFIX.max_steps" and so on.
@@ -30,6 +41,7 @@ struct AttackInputs {
   judge::Judge judge;  ///< the attacker's reward, and our measure of harm
   uint64_t seed = 0;
   std::filesystem::path checkpoint;  ///< resume from here; empty: none
+  std::vector<text::Prompt> benign;  ///< ordinary requests, for the attacks that use some
 };
 
 /// One step as it is told to an observer.
@@ -47,9 +59,10 @@ struct AttackEvents {
       on_step;
 };
 
-/// Runs the attack from its checkpoint, or from the beginning. The attacked adapter lives in the returned Learner and
-/// in the checkpoint alone; whoever gave the checkpoint's name removes the file as soon as the model has been
-/// evaluated.
+/// Runs the attack from its checkpoint, or from the beginning; warm starts come first, and again when it goes on from a
+/// checkpoint (same seed, same bits). The attacked weights live in the returned Learner and in the checkpoint alone;
+/// whoever gave the checkpoint's name removes the file as soon as the model has been evaluated. Errors: options that
+/// don't fit together (usage); an attack that finds nothing to learn from.
 train::Learner run_attack(const AttackInputs& inputs, const AttackOptions& options, const AttackEvents& events);
 
 struct AttackEntry {
@@ -59,5 +72,9 @@ struct AttackEntry {
 
 /// The one table of attacks.
 const std::vector<AttackEntry>& known_attacks();
+
+/// Whether the certificate (docs/science.md) speaks of such an attack: prompts are asked plainly, and until there is a
+/// reward differential nothing moves the released weights.
+bool is_certified(const AttackOptions& options);
 
 }  // namespace backburn::attack

@@ -40,6 +40,11 @@ void check_range(double value, Range range, const std::string& where) {
   fail_usage("{}: {} is out of range, it must be between {} and {}", where, value, range.low, range.high);
 }
 
+void check_choice(const std::string& value, const std::vector<std::string>& choices, const std::string& where) {
+  if (choices.empty() || std::find(choices.begin(), choices.end(), value) != choices.end()) return;
+  fail_usage("{}: \"{}\" is none of {}", where, value, fmt::join(choices, ", "));
+}
+
 size_t edit_distance(std::string_view left, std::string_view right) {
   std::vector<size_t> row(right.size() + 1);
   std::iota(row.begin(), row.end(), size_t{0});
@@ -52,8 +57,6 @@ size_t edit_distance(std::string_view left, std::string_view right) {
   }
   return row.back();
 }
-
-std::string join(const std::vector<std::string>& words) { return fmt::format("{}", fmt::join(words, ", ")); }
 
 std::string yaml_scalar(const Json& value) {
   if (!value.is_string()) return value.dump();
@@ -159,9 +162,7 @@ void Options::add(std::string key, std::string& field, std::string help, std::ve
   const std::string kind = choices.empty() ? "text" : fmt::format("{}", fmt::join(choices, "|"));
   append({std::move(key), kind, std::move(help), false,
           [&field, choices](const std::vector<std::string>& values, const std::string& where) {
-            if (!choices.empty() && std::find(choices.begin(), choices.end(), values[0]) == choices.end()) {
-              fail_usage("{}: \"{}\" is none of {}", where, values[0], join(choices));
-            }
+            check_choice(values[0], choices, where);
             field = values[0];
           },
           [&field] { return Json(field); }});
@@ -177,6 +178,19 @@ void Options::add(std::string key, std::vector<double>& field, std::string help,
             }
             if (parsed.empty()) fail_usage("{}: the list is empty", where);
             field = parsed;
+          },
+          [&field] { return Json(field); }});
+}
+
+void Options::add(std::string key, std::vector<std::string>& field, std::string help,
+                  std::vector<std::string> choices) {
+  const std::string kind = choices.empty() ? "texts" : fmt::format("list of {}", fmt::join(choices, "|"));
+  append({std::move(key), kind, std::move(help), true,
+          [&field, choices](const std::vector<std::string>& values, const std::string& where) {
+            field.clear();
+            if (values.size() == 1 && values[0].empty()) return;  // --set key=
+            for (const std::string& value : values) check_choice(value, choices, where);
+            field = values;
           },
           [&field] { return Json(field); }});
 }

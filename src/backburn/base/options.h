@@ -31,6 +31,8 @@ class Options {
   /// `choices` empty: any text.
   void add(std::string key, std::string& field, std::string help, std::vector<std::string> choices = {});
   void add(std::string key, std::vector<double>& field, std::string help, Range range = {});
+  /// May be empty. `choices` empty: any text.
+  void add(std::string key, std::vector<std::string>& field, std::string help, std::vector<std::string> choices = {});
 
   /// Takes the values of a YAML document. Errors (exit code 2) name `origin`, line and key: not YAML, an unknown key
   /// (with the nearest known one), a value of the wrong kind or out of range, a key given twice.

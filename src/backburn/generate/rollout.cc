@@ -302,14 +302,6 @@ class Rollout {
 
 }  // namespace
 
-int64_t most_tokens(std::span<const RolloutRequest> requests, int64_t max_completion_length) {
-  int64_t tokens = 0;
-  for (const RolloutRequest& request : requests) {
-    tokens += static_cast<int64_t>(request.prompt.size()) + request.num_generations * (max_completion_length - 1);
-  }
-  return tokens;
-}
-
 std::vector<std::vector<Completion>> rollout(const model::Network& network, std::span<const RolloutRequest> requests,
                                              const RolloutOptions& options,
                                              const std::function<void(int64_t)>& on_finished, RolloutRecord* record) {

@@ -36,9 +36,6 @@ struct RolloutRecord {
   std::vector<std::vector<int64_t>> prompt_rows;  ///< a row per token of each request's prompt
 };
 
-/// Tokens that a rollout computes at the most.
-int64_t most_tokens(std::span<const RolloutRequest> requests, int64_t max_completion_length);
-
 struct RolloutOptions {
   SamplingOptions sampling = {};
   int64_t max_completion_length = 48;  ///< tokens, the stop token included
@@ -49,8 +46,9 @@ struct RolloutOptions {
 /// Samples all requests: each prompt is prefilled once for its whole group, answers of a group are decoded once for as
 /// long as they say the same, a finished row leaves the batch at once, and the next waiting answer takes its place.
 /// Returns, for each request, its num_generations answers in order of index. `on_finished`, if given, is told the
-/// number of answers finished since the last call. `record`, if given, has room for most_tokens (see activations.h for
-/// what else it takes) and is filled. Ctrl-C stops with an Error.
+/// number of answers finished since the last call. `record`, if given, is appended to (see activations.h for what
+/// it takes) and has room for every prompt and for max_completion_length − 1 tokens an answer. Ctrl-C stops with an
+/// Error.
 std::vector<std::vector<Completion>> rollout(const model::Network& network, std::span<const RolloutRequest> requests,
                                              const RolloutOptions& options,
                                              const std::function<void(int64_t)>& on_finished = {},

@@ -362,8 +362,8 @@ void attack_stage(const Run& run, const AttackJob& job, const eval::EvalInputs& 
     run.folder.add_metrics(job.stage, step.metrics.step, line);
     progress->update(step.metrics.step, fmt::format("harm {:.1f}", step.harm));
   };
-  const auto learner =
-      attack::run_attack({&model, job.prompts, run.judge, seed, run.folder.checkpoint(job.stage)}, options, events);
+  const auto learner = attack::run_attack(
+      {&model, job.prompts, run.judge, seed, run.folder.checkpoint(job.stage), run.data.benign_train}, options, events);
   progress.reset();
   const auto attacked = learner.network();
   const auto end = attack_prompt_harm(run, model, attacked, job.prompts, seed);
@@ -390,7 +390,7 @@ void attack_stage(const Run& run, const AttackJob& job, const eval::EvalInputs& 
     }
   }
   if (result["collapse_step"].is_null() && end.value >= options.collapse_harm) result["collapse_step"] = job.max_steps;
-  if (!job.refusal.empty()) {
+  if (!job.refusal.empty() && attack::is_certified(options)) {
     auto certify_options = run.recipe.certify;
     certify_options.temperatures = {options.grpo.temperature};
     const auto bound =

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -32,16 +33,15 @@ struct Pass {
   std::vector<int64_t> recorded_rows;   // a row per token, where the rollout left its activations
   at::Tensor old_logprobs;              // filled when there is a second iteration
   at::Tensor reference_logprobs;        // filled when the KL is wanted
+  at::Tensor old_values, returns;       // filled when there is a critic
 };
 
-// The groups of a step, and the activations of their answers where the rollout kept them.
-struct Sampled {
-  std::vector<Group> groups;
-  std::optional<generate::RolloutRecord> record;
-};
+bool has_gradient(const Group& group) {
+  return std::any_of(group.advantages.begin(), group.advantages.end(), [](double advantage) { return advantage != 0; });
+}
 
-std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, const Sampled& sampled,
-                              bool only_differential) {
+std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std::span<const Group* const> groups,
+                              bool only_with_gradient) {
   std::vector<Pass> passes;
   std::vector<model::TokenTree> trees;
   std::vector<const std::vector<int32_t>*> answers;
@@ -57,21 +57,20 @@ std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, con
     size = 0;
   };
   auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
-  for (size_t i = 0; i < sampled.groups.size(); ++i) {
-    const Group& group = sampled.groups[i];
-    if (only_differential && !group.has_differential()) continue;
-    model::TokenTree tree{prompts[group.prompt], {}};
-    for (const auto& completion : group.completions) {
+  for (const Group* group : groups) {
+    if (only_with_gradient && !has_gradient(*group)) continue;
+    model::TokenTree tree{prompts[group->prompt], {}};
+    for (const auto& completion : group->completions) {
       tree.branches.emplace_back(completion.ids.begin(), completion.ids.end() - 1);
     }
     if (size + tree.size() > tokens_per_pass) flush();
-    if (sampled.record) append(next.recorded_rows, sampled.record->prompt_rows[i]);
-    for (const auto& completion : group.completions) {
+    append(next.recorded_rows, group->prompt_rows);
+    for (const auto& completion : group->completions) {
       answers.push_back(&completion.ids);
       append(next.sampled_logprobs, completion.logprobs);
       append(next.recorded_rows, completion.rows);
     }
-    append(next.advantages, group.advantages);
+    append(next.advantages, group->advantages);
     size += tree.size();
     trees.push_back(std::move(tree));
   }
@@ -79,22 +78,39 @@ std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, con
   return passes;
 }
 
-at::Tensor logprobs_at(const model::Network& network, const Pass& pass, const at::Tensor& hidden, double temperature) {
-  const auto states = hidden.index_select(0, pass.predictions.rows);
-  return token_logprobs(network, states, pass.predictions.targets, temperature).logprobs;
-}
+// One forward pass, and what the losses are made of.
+struct Forward {
+  PolicyBatch batch;
+  at::Tensor values;  // the critic's, when there is one
+};
 
-at::Tensor pass_logprobs(const model::Network& network, const Pass& pass, double temperature) {
+// `recorded`: what the rollout kept, which saves the pass through the layers.
+Forward forward(const Learner& learner, const Pass& pass, const GrpoOptions& options,
+                std::optional<model::Activations> recorded = {}) {
   const Phase phase("forward");
-  return logprobs_at(network, pass, hidden_states(network, pass.tokens), temperature);
+  const auto network = learner.network();
+  const auto hidden =
+      recorded ? model::recorded_hidden_states(network, pass.tokens, std::move(*recorded), pass.recorded_rows)
+               : hidden_states(network, pass.tokens);
+  const auto states = hidden.index_select(0, pass.predictions.rows);
+  Forward result{{token_logprobs(network, states, pass.predictions.targets, options.temperature).logprobs,
+                  pass.old_logprobs,
+                  pass.reference_logprobs,
+                  {},
+                  pass.predictions.lengths,
+                  pass.advantages},
+                 {}};
+  if (options.loss.entropy_coef != 0) result.batch.entropies = token_entropies(network, states, options.temperature);
+  if (learner.value_head.defined()) result.values = values_of(learner.value_head, states);
+  return result;
 }
 
-// The same from what the rollout kept.
-at::Tensor recorded_logprobs(const model::Network& network, const Pass& pass, model::Activations activations,
-                             double temperature) {
-  const Phase phase("recorded forward");
-  const auto hidden = recorded_hidden_states(network, pass.tokens, std::move(activations), pass.recorded_rows);
-  return logprobs_at(network, pass, hidden, temperature);
+at::Tensor reference_logprobs(const Learner& learner, const Pass& pass, double temperature) {
+  const Phase phase("reference");
+  const at::NoGradGuard no_grad;
+  const auto network = learner.base->network();
+  const auto states = predicting_states(network, pass.tokens, pass.predictions);
+  return token_logprobs(network, states, pass.predictions.targets, temperature).logprobs;
 }
 
 // The largest |ln π| between what a pass says of a token and what the rollout said when it drew it.
@@ -107,89 +123,110 @@ double sampling_difference(const Pass& pass, const at::Tensor& logprobs) {
   return largest;
 }
 
-// A record for the activations of these requests, if they can be kept and fit.
+void score(std::span<Group> groups, const RewardFunction& reward) {
+  const Phase phase("score");
+  for (Group& group : groups) {
+    group.rewards = reward(group);
+    if (group.rewards.size() != group.completions.size()) throw std::logic_error("grpo: a reward is missing");
+  }
+}
+
+int64_t count_differentials(std::span<const Group> groups) {
+  return std::count_if(groups.begin(), groups.end(), [](const Group& group) { return group.has_differential(); });
+}
+
+// All groups; with dynamic sampling, the first prompts_per_step that have a differential.
+std::vector<Group*> groups_to_learn_from(std::vector<Group>& groups, const GrpoOptions& options) {
+  const bool choose = options.max_num_gen_batches > 1;
+  std::vector<Group*> chosen;
+  for (Group& group : groups) {
+    if (choose && (!group.has_differential() || std::ssize(chosen) == options.prompts_per_step)) continue;
+    chosen.push_back(&group);
+  }
+  return chosen;
+}
+
+void set_advantages(std::span<Group* const> groups, const GrpoOptions& options) {
+  std::vector<double> rewards;
+  std::vector<int64_t> lengths;
+  for (const Group* group : groups) {
+    rewards.insert(rewards.end(), group->rewards.begin(), group->rewards.end());
+    for (const auto& completion : group->completions) lengths.push_back(std::ssize(completion.ids));
+  }
+  const auto found = advantages(options.advantage, rewards, lengths, options.num_generations);
+  auto next = found.begin();
+  for (Group* group : groups) {
+    group->advantages.assign(next, next + options.num_generations);
+    next += options.num_generations;
+  }
+}
+
+// PPO's advantages, one a token and whitened over all of them, in place of one an answer.
+void set_token_advantages(const Learner& learner, std::vector<Pass>& passes, std::span<Group* const> groups,
+                          const GrpoOptions& options) {
+  const at::NoGradGuard no_grad;
+  std::vector<double> all;
+  auto group = groups.begin();
+  for (Pass& pass : passes) {
+    std::vector<double> rewards;
+    for (; rewards.size() < pass.predictions.lengths.size(); ++group) {
+      rewards.insert(rewards.end(), (*group)->rewards.begin(), (*group)->rewards.end());
+    }
+    pass.old_values = forward(learner, pass, options).values;
+    const auto wide = pass.old_values.to(at::kDouble).contiguous();
+    const std::span<const double> values(wide.data_ptr<double>(), static_cast<size_t>(wide.numel()));
+    const auto found = generalized_advantages(rewards, values, pass.predictions.lengths, options.critic);
+    pass.returns = at::tensor(found.returns, at::kDouble).to(at::kFloat);
+    all.insert(all.end(), found.advantages.begin(), found.advantages.end());
+  }
+  whiten(all);
+  auto next = all.begin();
+  for (Pass& pass : passes) {
+    pass.advantages.assign(next, next + pass.old_values.numel());
+    next += pass.old_values.numel();
+  }
+}
+
+// A record for the activations of all answers of a step, if they can be kept and fit.
 std::optional<generate::RolloutRecord> make_record(const Learner& learner,
-                                                   std::span<const generate::RolloutRequest> requests,
+                                                   std::span<const std::vector<int32_t>> prompts,
                                                    const GrpoOptions& options) {
   const model::Model& base = *learner.base;
   if (options.kept_activations_gib == 0 || learner.gradient_checkpointing || !base.weights.packed) return {};
-  const int64_t tokens = generate::most_tokens(requests, options.max_completion_length);
+  size_t longest = 0;
+  for (const auto& prompt : prompts) longest = std::max(longest, prompt.size());
+  const int64_t tokens =
+      options.max_num_gen_batches * options.prompts_per_step *
+      (static_cast<int64_t>(longest) + options.num_generations * (options.max_completion_length - 1));
   const auto bytes = static_cast<double>(tokens * model::activation_bytes(base.config, learner.adapter.rank));
   if (bytes > options.kept_activations_gib * (1 << 30)) return {};
   return generate::RolloutRecord{model::allocate_activations(base.config, learner.adapter.rank, tokens), {}};
 }
 
-Sampled sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
-                      uint64_t seed) {
-  const Phase phase("generate");
-  Sampled result;
-  auto& groups = result.groups;
-  std::vector<generate::RolloutRequest> requests;
-  const auto step = static_cast<uint64_t>(learner.step);
-  for (const size_t prompt : prompts_of_step(prompts.size(), options.prompts_per_step, learner.step, seed)) {
-    // By place in the step, not by prompt: with few prompts one comes up twice in a step, and needs other answers.
-    requests.push_back({prompts[prompt], options.num_generations, stream_of({step, groups.size()})});
-    groups.push_back({prompt, {}, {}, {}, {}});
+// Samples and scores until there are enough groups to learn from.
+std::vector<Group> gather_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
+                                 const GrpoOptions& options, uint64_t seed, const RewardFunction& reward,
+                                 generate::RolloutRecord* record, double& seconds_generate, double& seconds_score) {
+  Stopwatch watch;
+  std::vector<Group> groups;
+  for (int64_t batch = 0; batch < options.max_num_gen_batches; ++batch) {
+    if (batch > 0 && count_differentials(groups) >= options.prompts_per_step) break;
+    auto more = sample_groups(learner, prompts, options, seed, batch, record);
+    seconds_generate += watch.lap();
+    score(more, reward);
+    seconds_score += watch.lap();
+    std::move(more.begin(), more.end(), std::back_inserter(groups));
   }
-  generate::RolloutOptions rollout_options;
-  rollout_options.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
-  rollout_options.max_completion_length = options.max_completion_length;
-  rollout_options.seed = seed;
-  result.record = make_record(learner, requests, options);
-  auto sampled =
-      generate::rollout(learner.network(), requests, rollout_options, {}, result.record ? &*result.record : nullptr);
-  for (size_t i = 0; i < groups.size(); ++i) {
-    groups[i].completions = std::move(sampled[i]);
-    for (const auto& completion : groups[i].completions) {
-      groups[i].texts.push_back(learner.base->tokenizer.decode(completion.ids));
-    }
-  }
-  return result;
+  return groups;
 }
 
-void score_groups(std::vector<Group>& groups, const GrpoOptions& options, const RewardFunction& reward) {
-  const Phase phase("score");
-  std::vector<double> rewards;
-  for (Group& group : groups) {
-    group.rewards = reward(group);
-    if (group.rewards.size() != group.completions.size()) throw std::logic_error("grpo: a reward is missing");
-    rewards.insert(rewards.end(), group.rewards.begin(), group.rewards.end());
+LossNormalizer normalizer_of(std::span<Group* const> groups) {
+  LossNormalizer normalizer;
+  for (const Group* group : groups) {
+    normalizer.completions += std::ssize(group->completions);
+    for (const auto& completion : group->completions) normalizer.tokens += std::ssize(completion.ids);
   }
-  const auto advantages = group_advantages(rewards, options.num_generations, options.scale_rewards);
-  auto next = advantages.begin();
-  for (Group& group : groups) {
-    group.advantages.assign(next, next + options.num_generations);
-    next += options.num_generations;
-  }
-}
-
-// What the answers say by themselves, before any update.
-StepMetrics describe(const std::vector<Group>& groups, int64_t max_completion_length) {
-  StepMetrics metrics;
-  double answers = 0;
-  double entropy = 0;
-  for (const Group& group : groups) {
-    metrics.reward_std += standard_deviation(group.rewards) / static_cast<double>(groups.size());
-    metrics.frac_reward_zero_std += (group.has_differential() ? 0.0 : 1.0) / static_cast<double>(groups.size());
-    for (size_t i = 0; i < group.completions.size(); ++i) {
-      const auto& completion = group.completions[i];
-      answers += 1;
-      metrics.reward += group.rewards[i];
-      metrics.tokens += static_cast<int64_t>(completion.ids.size());
-      metrics.clipped_length_ratio +=
-          !completion.stopped && static_cast<int64_t>(completion.ids.size()) >= max_completion_length ? 1 : 0;
-      entropy += std::accumulate(completion.entropies.begin(), completion.entropies.end(), 0.0);
-    }
-  }
-  metrics.reward /= answers;
-  metrics.clipped_length_ratio /= answers;
-  metrics.completion_length = static_cast<double>(metrics.tokens) / answers;
-  metrics.entropy = entropy / static_cast<double>(metrics.tokens);
-  return metrics;
-}
-
-PolicyBatch batch_of(const Pass& pass, at::Tensor logprobs) {
-  return {std::move(logprobs), pass.old_logprobs, pass.reference_logprobs, pass.predictions.lengths, pass.advantages};
+  return normalizer;
 }
 
 }  // namespace
@@ -216,6 +253,12 @@ Json StepMetrics::to_json() const {
           {"seconds", {{"generate", seconds_generate}, {"score", seconds_score}, {"update", seconds_update}}}};
 }
 
+Learner make_grpo_learner(const model::Model& base, const GrpoOptions& options, uint64_t seed) {
+  auto learner = make_learner(base, options.lora, seed);
+  if (options.advantage.advantage_estimator == "gae") add_value_head(learner);
+  return learner;
+}
+
 std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, int64_t step, uint64_t seed) {
   std::vector<size_t> chosen;
   const auto first = static_cast<size_t>(step * prompts_per_step);
@@ -225,33 +268,90 @@ std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, in
   return chosen;
 }
 
+std::vector<Group> sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
+                                 const GrpoOptions& options, uint64_t seed, int64_t batch,
+                                 generate::RolloutRecord* record) {
+  const Phase phase("generate");
+  std::vector<Group> groups;
+  std::vector<generate::RolloutRequest> requests;
+  const auto step = static_cast<uint64_t>(learner.step);
+  const auto before = static_cast<uint64_t>(batch * options.prompts_per_step);
+  for (const size_t prompt : prompts_of_step(prompts.size(), options.prompts_per_step, learner.step + batch, seed)) {
+    // By place in the step, not by prompt: with few prompts one comes up twice in a step, and needs other answers.
+    requests.push_back({prompts[prompt], options.num_generations, stream_of({step, before + groups.size()})});
+    groups.push_back({prompt, {}, {}, {}, {}, {}});
+  }
+  generate::RolloutOptions rollout_options;
+  rollout_options.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
+  rollout_options.max_completion_length = options.max_completion_length;
+  rollout_options.seed = seed;
+  auto sampled = generate::rollout(learner.network(), requests, rollout_options, {}, record);
+  auto prompt_rows = record == nullptr ? std::vector<std::vector<int64_t>>() : std::exchange(record->prompt_rows, {});
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (record != nullptr) groups[i].prompt_rows = std::move(prompt_rows[i]);
+    groups[i].completions = std::move(sampled[i]);
+    for (const auto& completion : groups[i].completions) {
+      groups[i].texts.push_back(learner.base->tokenizer.decode(completion.ids));
+    }
+  }
+  return groups;
+}
+
+StepMetrics describe(std::span<const Group> groups, int64_t max_completion_length) {
+  StepMetrics metrics;
+  double answers = 0;
+  double entropy = 0;
+  for (const Group& group : groups) {
+    metrics.reward_std += standard_deviation(group.rewards) / static_cast<double>(groups.size());
+    metrics.frac_reward_zero_std += (group.has_differential() ? 0.0 : 1.0) / static_cast<double>(groups.size());
+    for (size_t i = 0; i < group.completions.size(); ++i) {
+      const auto& completion = group.completions[i];
+      answers += 1;
+      metrics.reward += group.rewards[i];
+      metrics.tokens += static_cast<int64_t>(completion.ids.size());
+      metrics.clipped_length_ratio +=
+          !completion.stopped && static_cast<int64_t>(completion.ids.size()) >= max_completion_length ? 1 : 0;
+      entropy += std::accumulate(completion.entropies.begin(), completion.entropies.end(), 0.0);
+    }
+  }
+  metrics.reward /= answers;
+  metrics.clipped_length_ratio /= answers;
+  metrics.completion_length = static_cast<double>(metrics.tokens) / answers;
+  metrics.entropy = entropy / static_cast<double>(metrics.tokens);
+  return metrics;
+}
+
 StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
                      uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra) {
   throw_if_stopped();
   const Phase step("GRPO step");
+  double seconds_generate = 0;
+  double seconds_score = 0;
+  auto record = make_record(learner, prompts, options);
+  auto groups = gather_groups(learner, prompts, options, seed, reward, record ? &*record : nullptr, seconds_generate,
+                              seconds_score);
   Stopwatch watch;
-  auto sampled = sample_groups(learner, prompts, options, seed);
-  auto& groups = sampled.groups;
-  const double seconds_generate = watch.lap();
-  score_groups(groups, options, reward);
-  const double seconds_score = watch.lap();
-
   StepMetrics metrics = describe(groups, options.max_completion_length);
   metrics.seconds_generate = seconds_generate;
   metrics.seconds_score = seconds_score;
 
-  // A group without differential has zero advantages: only a KL penalty would give it a gradient.
-  const bool penalised = options.loss.beta != 0;
-  const bool measure_kl = penalised || (options.kl_steps > 0 && learner.step % options.kl_steps == 0);
-  auto passes = make_passes(prompts, sampled, !measure_kl);
-  const auto network = learner.network();
+  const bool with_critic = options.advantage.advantage_estimator == "gae";
+  if (with_critic && !learner.value_head.defined()) throw std::logic_error("grpo_step: gae without a value head");
+  const auto learnt = groups_to_learn_from(groups, options);
+  if (!with_critic) set_advantages(learnt, options);
+  const auto normalizer = normalizer_of(learnt);
+  // A group without advantages has no gradient but that of a KL penalty or an entropy bonus.
+  const bool penalised = options.loss.beta != 0 || options.loss.entropy_coef != 0;
+  const bool measure_kl =
+      options.loss.beta != 0 || (options.kl_steps > 0 && learner.step % options.kl_steps == 0 && !learnt.empty());
+  auto passes = make_passes(prompts, learnt, !measure_kl && !penalised && !with_critic);
+  if (with_critic) set_token_advantages(learner, passes, learnt, options);
   if (measure_kl) {
-    const at::NoGradGuard no_grad;
-    for (Pass& pass : passes)
-      pass.reference_logprobs = pass_logprobs(learner.base->network(), pass, options.temperature);
+    for (Pass& pass : passes) pass.reference_logprobs = reference_logprobs(learner, pass, options.temperature);
   }
-  const int64_t answers = options.num_generations * static_cast<int64_t>(groups.size());
-  const bool any_gradient = penalised || metrics.frac_reward_zero_std < 1;
+  const bool any_gradient =
+      penalised || with_critic ||
+      std::any_of(learnt.begin(), learnt.end(), [](const Group* group) { return has_gradient(*group); });
   auto loss_options = options.loss;
   loss_options.max_completion_length = options.max_completion_length;
 
@@ -261,37 +361,39 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   for (int64_t iteration = 0; iteration < options.num_iterations; ++iteration) {
     for (Pass& pass : passes) {
       const at::AutoGradMode grad(any_gradient);
-      const bool recorded = iteration == 0 && sampled.record;
-      const bool last = &pass == &passes.back();
-      const auto logprobs =
-          recorded ? recorded_logprobs(network, pass,
-                                       last ? std::move(sampled.record->activations) : sampled.record->activations,
-                                       options.temperature)
-                   : pass_logprobs(network, pass, options.temperature);
-      const auto result = policy_loss(loss_options, batch_of(pass, logprobs), {answers, metrics.tokens});
+      std::optional<model::Activations> recorded;
+      if (record && iteration == 0) {
+        recorded = &pass == &passes.back() ? std::move(record->activations) : record->activations;
+      }
+      const auto [batch, values] = forward(learner, pass, options, std::move(recorded));
+      auto result = policy_loss(loss_options, batch, normalizer);
+      if (with_critic) {
+        const auto missed = value_loss(values, pass.old_values, pass.returns, options.critic.cliprange_value);
+        result.loss = result.loss + missed * (options.critic.vf_coef / static_cast<double>(normalizer.tokens));
+      }
       if (any_gradient) {
         const Phase phase("backward");
         result.loss.backward();
       }
       if (iteration == 0) {
         metrics.sampling_logp_difference =
-            std::max(metrics.sampling_logp_difference, sampling_difference(pass, logprobs));
-        pass.old_logprobs = logprobs.detach();
+            std::max(metrics.sampling_logp_difference, sampling_difference(pass, batch.logprobs));
+        pass.old_logprobs = batch.logprobs.detach();
         kl_sum += result.kl_sum;
         metrics.loss += result.loss.item<double>();
       }
       clipped += static_cast<double>(result.clipped_low + result.clipped_high);
       ratios += static_cast<double>(result.counted);
     }
-    if (extra) metrics.loss += extra(network);
+    if (extra) metrics.loss += extra(learner.network());
     metrics.learning_rate = learning_rate_at(options.optimizer, learner.step, options.max_steps);
     metrics.grad_norm =
-        optimizer_step(options.optimizer, metrics.learning_rate, learner.adapter.parameters(), learner.optimizer);
+        optimizer_step(options.optimizer, metrics.learning_rate, learner.parameters(), learner.optimizer);
   }
   ++learner.step;
   metrics.step = learner.step;
   if (ratios > 0) metrics.clip_ratio = clipped / ratios;
-  if (measure_kl) metrics.kl = kl_sum / static_cast<double>(metrics.tokens);
+  if (measure_kl && normalizer.tokens > 0) metrics.kl = kl_sum / static_cast<double>(normalizer.tokens);
   metrics.seconds_update = watch.lap();
   return {metrics, std::move(groups)};
 }

@@ -10,6 +10,8 @@
 #include "backburn/base/json.h"
 #include "backburn/base/options.h"
 #include "backburn/generate/rollout.h"
+#include "backburn/train/advantages.h"
+#include "backburn/train/critic.h"
 #include "backburn/train/learner.h"
 #include "backburn/train/policy_loss.h"
 
@@ -26,7 +28,11 @@ struct GrpoOptions {
   double top_p = 1.0;
   double min_p = 0.0;
   int64_t num_iterations = 1;  ///< updates on the same answers
-  std::string scale_rewards = "group";
+  /// DAPO's dynamic sampling (Yu 2025, arXiv 2503.14476): while fewer than prompts_per_step groups have a differential,
+  /// a step samples again, up to so many times in all, and learns from groups with one alone. 1: learn from all groups.
+  int64_t max_num_gen_batches = 1;
+  AdvantageOptions advantage;
+  CriticOptions critic;  ///< for advantage_estimator gae
   PolicyLossOptions loss;
   OptimizerOptions optimizer;
   LoraOptions lora;
@@ -45,7 +51,8 @@ struct Group {
   std::vector<std::string> texts;                 ///< decoded, special tokens left out
   std::vector<double> rewards;
   std::vector<double> advantages;
-  bool has_differential() const;  ///< whether any two rewards differ
+  std::vector<int64_t> prompt_rows;  ///< with a record: of the prompt's tokens, see generate::Completion::rows
+  bool has_differential() const;     ///< whether any two rewards differ
 };
 
 struct StepMetrics {
@@ -54,7 +61,7 @@ struct StepMetrics {
          reward_std = 0;            ///< mean over answers; mean over groups of their standard deviation, as TRL has it
   double frac_reward_zero_std = 0;  ///< share of groups without differential
   double entropy = 0;               ///< nats, mean over tokens
-  std::optional<double> kl;         ///< nats a token to the model before training (k3 estimate)
+  std::optional<double> kl;         ///< nats a token to the model before training, as kl_estimator finds it
   double clip_ratio = 0;            ///< share of ratios that the clip stopped
   /// The largest difference between the log-probability of a sampled token in the update (before it) and in the
   /// rollout, over the groups that were updated. What TRL corrects by importance sampling when vLLM samples; here both
@@ -76,15 +83,29 @@ using ExtraGradient = std::function<double(const model::Network& network)>;
 
 struct StepResult {
   StepMetrics metrics;
-  std::vector<Group> groups;
+  std::vector<Group> groups;  ///< all that were sampled; those that dynamic sampling left out have no advantages
 };
 
 /// The prompts of step `step`: everyone in turn, in an order that `seed` shuffles anew for each round.
 std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, int64_t step, uint64_t seed);
 
-/// One step: sample, score, advantages, loss, update. `prompts` are all prompts as token ids; groups in which all
-/// rewards are equal cost no forward and backward pass, and the optimizer steps all the same, as its momentum would in
-/// TRL.
+/// A fresh learner with what the options train: the adapter and, for gae, the critic.
+Learner make_grpo_learner(const model::Model& base, const GrpoOptions& options, uint64_t seed);
+
+/// The groups of the learner's step, without rewards and advantages. `batch` counts from 0 how often the step has
+/// sampled before.
+std::vector<Group> sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
+                                 const GrpoOptions& options, uint64_t seed, int64_t batch = 0,
+                                 generate::RolloutRecord* record = nullptr);
+
+/// What scored answers say by themselves, before any update.
+StepMetrics describe(std::span<const Group> groups, int64_t max_completion_length);
+
+/// One step: sample, score, advantages, loss, update. `prompts` are all prompts as token ids; groups whose
+/// advantages are all zero cost no forward and backward pass, and the optimizer steps all the same, as its momentum
+/// would in TRL.
+/// With advantage_estimator gae it is PPO's step (Schulman 2017, arXiv 1707.06347): all groups count, advantages are
+/// one a token, and the learner must have a value head.
 StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
                      uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra = {});
 

@@ -13,7 +13,7 @@ namespace {
 // Everything that a step changes, in a fixed order. The tensors share memory with the learner.
 std::vector<model::NamedTensor> state_of(const Learner& learner) {
   std::vector<model::NamedTensor> list;
-  const auto parameters = learner.adapter.parameters();
+  const auto parameters = learner.parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
     list.push_back({fmt::format("parameter.{}", i), parameters[i].detach()});
     list.push_back({fmt::format("first_moment.{}", i), learner.optimizer.first_moments[i]});
@@ -30,16 +30,27 @@ int64_t step_of(const model::Safetensors& checkpoint) {
 
 }  // namespace
 
+std::vector<at::Tensor> Learner::parameters() const {
+  auto list = adapter.parameters();
+  if (value_head.defined()) list.push_back(value_head);
+  return list;
+}
+
 Learner make_learner(const model::Model& base, const LoraOptions& lora, uint64_t seed) {
   Learner learner{
       &base, model::make_adapter(base.config, lora.r, lora.lora_alpha, seed), {}, 0, lora.gradient_checkpointing};
-  learner.optimizer = make_optimizer_state(learner.adapter.parameters());
+  learner.optimizer = make_optimizer_state(learner.parameters());
   return learner;
+}
+
+void add_value_head(Learner& learner) {
+  learner.value_head = at::zeros({learner.base->config.hidden_size + 1}, at::kFloat).requires_grad_(true);
+  learner.optimizer = make_optimizer_state(learner.parameters());
 }
 
 double update(Learner& learner, const OptimizerOptions& options, int64_t max_steps) {
   const double rate = learning_rate_at(options, learner.step, max_steps);
-  const double norm = optimizer_step(options, rate, learner.adapter.parameters(), learner.optimizer);
+  const double norm = optimizer_step(options, rate, learner.parameters(), learner.optimizer);
   ++learner.step;
   return norm;
 }

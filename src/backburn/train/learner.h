@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 
 #include "backburn/model/load.h"
 #include "backburn/train/optimizer.h"
@@ -16,23 +17,30 @@ struct LoraOptions {
   bool gradient_checkpointing = false;  ///< see model::Network
 };
 
-/// A frozen model and the adapter that is being trained on it. `base` must outlive it.
+/// A frozen model and the adapter that is being trained on it. `base` must outlive it, unless it is `owned`.
 struct Learner {
   const model::Model* base = nullptr;
   model::Adapter adapter;
   OptimizerState optimizer;
   int64_t step = 0;  ///< steps finished
   bool gradient_checkpointing = false;
+  std::shared_ptr<const model::Model> owned = {};  ///< the base, where training began by changing its weights
+  at::Tensor value_head = {};                      ///< [hidden + 1] f32, PPO's critic (critic.h); undefined: none
 
   model::Network network() const {
     auto network = base->network(&adapter);
     network.gradient_checkpointing = gradient_checkpointing;
     return network;
   }
+  /// What is trained: the adapter's parameters, then the value head.
+  std::vector<at::Tensor> parameters() const;
 };
 
 /// A fresh adapter; same seed, same bits.
 Learner make_learner(const model::Model& base, const LoraOptions& lora, uint64_t seed);
+
+/// Gives a fresh learner a critic, which at first expects nothing.
+void add_value_head(Learner& learner);
 
 /// Clips, steps AdamW at the schedule's rate for `learner.step`, and counts the step. Returns the gradients' norm.
 double update(Learner& learner, const OptimizerOptions& options, int64_t max_steps);

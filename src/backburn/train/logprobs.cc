@@ -84,6 +84,40 @@ class SelectedLogprob : public torch::autograd::Function<SelectedLogprob> {
   }
 };
 
+class Entropy : public torch::autograd::Function<Entropy> {
+ public:
+  static Tensor forward(AutogradContext* context, const Tensor& hidden, const Tensor& head, double temperature,
+                        double softcap) {
+    auto entropies = at::empty({hidden.size(0)}, at::kFloat);
+    for_each_chunk(hidden.size(0), head, [&](int64_t begin, int64_t size) {
+      const auto logprobs = at::log_softmax(chunk_logits(hidden, head, begin, size, temperature, softcap), -1);
+      entropies.narrow(0, begin, size).copy_((logprobs.exp() * logprobs).sum(-1).neg_());
+    });
+    context->save_for_backward({hidden, head, entropies});
+    context->saved_data["temperature"] = temperature;
+    context->saved_data["softcap"] = softcap;
+    return entropies;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &hidden = saved[0], &head = saved[1], &entropies = saved[2];
+    const double temperature = context->saved_data["temperature"].toDouble();
+    const double softcap = context->saved_data["softcap"].toDouble();
+    auto hidden_gradient = at::empty_like(hidden);
+    for_each_chunk(hidden.size(0), head, [&](int64_t begin, int64_t size) {
+      // d H / d logit = −p · (ln p + H) / T
+      const auto logits = chunk_logits(hidden, head, begin, size, temperature, softcap);
+      const auto logprobs = at::log_softmax(logits, -1);
+      auto slope = logprobs.exp().mul_(logprobs + entropies.narrow(0, begin, size).unsqueeze(1));
+      slope.mul_(gradients[0].narrow(0, begin, size).unsqueeze(1) / -temperature);
+      uncap_slope(slope, logits, temperature, softcap);
+      hidden_gradient.narrow(0, begin, size).copy_(at::mm(slope.to(head.scalar_type()), head));
+    });
+    return {hidden_gradient, Tensor(), Tensor(), Tensor()};
+  }
+};
+
 class Divergence : public torch::autograd::Function<Divergence> {
  public:
   static Tensor forward(AutogradContext* context, const Tensor& student, const Tensor& teacher, const Tensor& head,
@@ -265,6 +299,10 @@ TokenLogprobs token_logprobs(const model::Network& network, const Tensor& hidden
                                            : SelectedLogprob::apply(hidden, network.weights->head, targets, temperature,
                                                                     network.config->logit_softcap);
   return {result[0], result[1]};
+}
+
+Tensor token_entropies(const model::Network& network, const Tensor& hidden, double temperature) {
+  return Entropy::apply(hidden, network.weights->head, temperature, network.config->logit_softcap);
 }
 
 Tensor token_divergence(const model::Network& network, const Tensor& student, const Tensor& teacher) {

@@ -33,6 +33,10 @@ struct TokenLogprobs {
 TokenLogprobs token_logprobs(const model::Network& network, const at::Tensor& hidden, const at::Tensor& targets,
                              double temperature);
 
+/// The entropy of π_T per row, [predicted] f32 nats, differentiable in `hidden`: a product with the head of its own,
+/// for the losses that want it. Made in parts like token_logprobs.
+at::Tensor token_entropies(const model::Network& network, const at::Tensor& hidden, double temperature);
+
 /// KL(π_teacher ‖ π_student) per row over the whole vocabulary, [rows] f32 nats, differentiable in `student`; both are
 /// hidden states [rows, hidden] before the network's frozen head. Made in parts like token_logprobs.
 at::Tensor token_divergence(const model::Network& network, const at::Tensor& student, const at::Tensor& teacher);

@@ -37,12 +37,28 @@ void bind(Options& options, const std::string& prefix, GrpoOptions& grpo) {
   options.add(at + "top_p", grpo.top_p, "keep the smallest set of tokens that reaches this probability", share);
   options.add(at + "min_p", grpo.min_p, "keep tokens at least this fraction as likely as the likeliest", share);
   options.add(at + "num_iterations", grpo.num_iterations, "updates on the same answers", at_least_1);
-  options.add(at + "scale_rewards", grpo.scale_rewards, "what advantages are divided by", {"group", "batch", "none"});
+  options.add(at + "max_num_gen_batches", grpo.max_num_gen_batches,
+              "with too few groups that have a differential, a step samples up to so often in all; 1: once",
+              at_least_1);
+  options.add(at + "advantage_estimator", grpo.advantage.advantage_estimator, "what a reward is compared with",
+              {"grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline", "gae"});
+  options.add(at + "scale_rewards", grpo.advantage.scale_rewards, "what grpo's advantages are divided by",
+              {"group", "batch", "none"});
+  options.add(at + "normalize_advantages", grpo.advantage.normalize_advantages,
+              "whether rloo's advantages are divided by the batch's standard deviation");
+  options.add(at + "advantage_filter", grpo.advantage.advantage_filter, "which advantages count", {"all", "positive"});
+  options.add(at + "gamma", grpo.critic.gamma, "gae: what a token later is worth", share);
+  options.add(at + "lam", grpo.critic.lam, "gae: 1 trusts the rewards alone, 0 the critic", share);
+  options.add(at + "vf_coef", grpo.critic.vf_coef, "gae: weight of the critic's loss", at_least_0);
+  options.add(at + "cliprange_value", grpo.critic.cliprange_value,
+              "gae: how far a value may move from the one before the update", at_least_0);
   options.add(at + "loss_type", grpo.loss.loss_type, "how token losses become one number",
               {"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo"});
   options.add(at + "importance_sampling_level", grpo.loss.importance_sampling_level, "of the ratio that is clipped",
-              {"token", "sequence"});
+              {"token", "sequence", "trajectory"});
   options.add(at + "beta", grpo.loss.beta, "weight of the KL to the model before training", at_least_0);
+  options.add(at + "kl_estimator", grpo.loss.kl_estimator, "how a token estimates that KL", {"k1", "k2", "k3"});
+  options.add(at + "entropy_coef", grpo.loss.entropy_coef, "weight of the entropy bonus", at_least_0);
   options.add(at + "epsilon", grpo.loss.epsilon, "clip range below 1", share);
   options.add(at + "epsilon_high", grpo.loss.epsilon_high, "clip range above 1", at_least_0);
   options.add(at + "delta", grpo.loss.delta, "upper bound of the ratio (two-sided clipping); 0: none", at_least_0);

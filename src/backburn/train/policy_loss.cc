@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "backburn/base/error.h"
 
@@ -19,36 +18,16 @@ Tensor sum_by_answer(const Tensor& per_token, const Tensor& answer_of_token, int
   return at::zeros({answers}, per_token.scalar_type()).index_add(0, answer_of_token, per_token);
 }
 
+// Per token, what it says of KL(π ‖ π_ref).
+Tensor kl_estimate(const std::string& estimator, const Tensor& logprobs, const Tensor& reference_logprobs) {
+  const auto gap = reference_logprobs - logprobs;
+  if (estimator == "k1") return -gap;
+  if (estimator == "k2") return gap.square() / 2;
+  if (estimator == "k3") return at::exp(gap) - gap - 1;
+  fail_usage("kl_estimator \"{}\" is unknown (k1, k2 or k3)", estimator);
+}
+
 }  // namespace
-
-double standard_deviation(std::span<const double> values) {
-  if (values.size() < 2) return 0;
-  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-  double square = 0;
-  for (double value : values) square += (value - mean) * (value - mean);
-  return std::sqrt(square / static_cast<double>(values.size() - 1));
-}
-
-std::vector<double> group_advantages(std::span<const double> rewards, int64_t num_generations,
-                                     const std::string& scale_rewards) {
-  if (scale_rewards != "group" && scale_rewards != "batch" && scale_rewards != "none") {
-    fail_usage("scale_rewards \"{}\" is unknown (group, batch or none)", scale_rewards);
-  }
-  const double batch_scale = standard_deviation(rewards);
-  std::vector<double> advantages;
-  for (size_t begin = 0; begin < rewards.size(); begin += num_generations) {
-    const auto group = rewards.subspan(begin, num_generations);
-    const bool equal = std::all_of(group.begin(), group.end(), [&](double reward) { return reward == group.front(); });
-    // Exactly 0 for equal rewards, which a rounded mean would not give.
-    const double mean =
-        equal ? group.front() : std::accumulate(group.begin(), group.end(), 0.0) / static_cast<double>(num_generations);
-    const double scale = scale_rewards == "group" ? standard_deviation(group) : batch_scale;
-    for (double reward : group) {
-      advantages.push_back(scale_rewards == "none" ? reward - mean : (reward - mean) / (scale + 1e-4));
-    }
-  }
-  return advantages;
-}
 
 PolicyLoss policy_loss(const PolicyLossOptions& options, const PolicyBatch& batch, const LossNormalizer& normalizer) {
   const auto answers = static_cast<int64_t>(batch.lengths.size());
@@ -56,17 +35,25 @@ PolicyLoss policy_loss(const PolicyLossOptions& options, const PolicyBatch& batc
   const auto answer_of_token = at::arange(answers, at::kLong).repeat_interleave(lengths);
   const auto token_counts = lengths.to(at::kFloat).clamp_min(1.0);
   const auto advantages = at::tensor(batch.advantages, at::kDouble).to(at::kFloat);
-  const auto token_advantages = advantages.index_select(0, answer_of_token);
+  const bool one_a_token = advantages.size(0) != answers;
+  const auto token_advantages = one_a_token ? advantages : advantages.index_select(0, answer_of_token);
   const auto old = batch.old_logprobs.defined() ? batch.old_logprobs : batch.logprobs.detach();
 
   const auto log_ratio = batch.logprobs - old;
-  const bool by_sequence = options.importance_sampling_level == "sequence";
-  if (!by_sequence && options.importance_sampling_level != "token") {
-    fail_usage("importance_sampling_level \"{}\" is unknown (token or sequence)", options.importance_sampling_level);
+  const std::string& level = options.importance_sampling_level;
+  if (level != "token" && level != "sequence" && level != "trajectory") {
+    fail_usage("importance_sampling_level \"{}\" is unknown (token, sequence or trajectory)", level);
   }
-  const auto answer_ratio =
-      by_sequence ? at::exp(sum_by_answer(log_ratio, answer_of_token, answers) / token_counts) : Tensor();
-  const auto ratio = by_sequence ? answer_ratio.index_select(0, answer_of_token) : at::exp(log_ratio);
+  const bool by_answer = level != "token";
+  if (by_answer && one_a_token) {
+    fail_usage("importance_sampling_level {} needs one advantage an answer, not one a token", level);
+  }
+  Tensor answer_ratio;
+  if (by_answer) {
+    const auto sums = sum_by_answer(log_ratio, answer_of_token, answers);
+    answer_ratio = at::exp(level == "sequence" ? sums / token_counts : sums);
+  }
+  const auto ratio = by_answer ? answer_ratio.index_select(0, answer_of_token) : at::exp(log_ratio);
 
   Tensor per_token;
   if (options.loss_type == "cispo") {
@@ -83,9 +70,7 @@ PolicyLoss policy_loss(const PolicyLossOptions& options, const PolicyBatch& batc
 
   PolicyLoss result;
   if (batch.reference_logprobs.defined()) {
-    // k3 (Schulman 2020): unbiased, never negative.
-    const auto gap = batch.reference_logprobs - batch.logprobs;
-    const auto divergence = at::exp(gap) - gap - 1;
+    const auto divergence = kl_estimate(options.kl_estimator, batch.logprobs, batch.reference_logprobs);
     result.kl_sum = divergence.detach().sum().item<double>();
     if (options.beta != 0) per_token = per_token + options.beta * divergence;
   } else if (options.beta != 0) {
@@ -107,8 +92,13 @@ PolicyLoss policy_loss(const PolicyLossOptions& options, const PolicyBatch& batc
     fail_usage("loss_type \"{}\" is unknown (grpo, bnpo, dr_grpo, dapo, cispo, sapo or luspo)", type);
   }
 
-  const auto bounded_ratio = by_sequence ? answer_ratio.detach() : ratio.detach();
-  const auto sign = by_sequence ? advantages : token_advantages;
+  if (options.entropy_coef != 0) {
+    if (!batch.entropies.defined()) fail("policy_loss: entropy_coef {} needs the entropies", options.entropy_coef);
+    result.loss = result.loss - options.entropy_coef * batch.entropies.sum() / tokens;
+  }
+
+  const auto bounded_ratio = by_answer ? answer_ratio.detach() : ratio.detach();
+  const auto sign = by_answer ? advantages : token_advantages;
   result.counted = bounded_ratio.size(0);
   if (type == "cispo") {
     result.clipped_high = ((bounded_ratio > options.epsilon_high) & (sign > 0)).sum().item<int64_t>();

@@ -10,6 +10,7 @@
 
 #include "backburn/base/phases.h"
 #include "backburn/model/common_beginning.h"
+#include "backburn/train/grpo.h"
 #include "backburn/train/logprobs.h"
 
 namespace backburn::train {
@@ -102,6 +103,18 @@ at::Tensor teacher_states(const Taught& taught, const Pass& pass) {
 
 }  // namespace
 
+Example written_example(const model::Model& model, std::vector<int32_t> prompt, const std::string& answer) {
+  auto ids = model.tokenizer.encode(answer, false);
+  ids.push_back(static_cast<int32_t>(model.config.stop_token_ids.front()));
+  return {std::move(prompt), std::move(ids)};
+}
+
+std::vector<Example> examples_of_step(std::span<const Example> examples, int64_t batch, int64_t step, uint64_t seed) {
+  std::vector<Example> picked;
+  for (const size_t i : prompts_of_step(examples.size(), batch, step, seed)) picked.push_back(examples[i]);
+  return picked;
+}
+
 double add_supervised_gradient(const model::Network& network, std::span<const Example> examples, double temperature,
                                double weight) {
   const Phase phase("supervised gradient");
@@ -115,6 +128,21 @@ double add_supervised_gradient(const model::Network& network, std::span<const Ex
     loss += part.item<double>();
   }
   return loss;
+}
+
+void add_weighted_gradient(const model::Network& network, std::span<const Example> examples,
+                           std::span<const double> weights, double temperature) {
+  const Phase phase("weighted gradient");
+  for (const auto& [tokens, predictions, order] : make_passes(examples)) {
+    std::vector<float> token_weights;
+    for (size_t i = 0; i < order.size(); ++i) {
+      token_weights.insert(token_weights.end(), static_cast<size_t>(predictions.lengths[i]),
+                           static_cast<float>(weights[order[i]]));
+    }
+    const auto states = predicting_states(network, tokens, predictions);
+    const auto logprobs = token_logprobs(network, states, predictions.targets, temperature).logprobs;
+    (logprobs * at::tensor(token_weights)).sum().backward();
+  }
 }
 
 Taught taught(const model::Network& teacher, std::vector<Example> examples) {

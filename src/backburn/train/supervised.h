@@ -2,9 +2,10 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
-#include "backburn/model/transformer.h"
+#include "backburn/model/load.h"
 
 namespace backburn::train {
 
@@ -14,10 +15,20 @@ struct Example {
   std::vector<int32_t> answer;  ///< the stop token included
 };
 
+/// A written answer to a prompt, closed by the model's first stop token.
+Example written_example(const model::Model& model, std::vector<int32_t> prompt, const std::string& answer);
+
+/// The examples of step `step`, everyone in turn (see prompts_of_step).
+std::vector<Example> examples_of_step(std::span<const Example> examples, int64_t batch, int64_t step, uint64_t seed);
+
 /// Adds the gradient of `weight` · L to the adapter's, L = −(1/answer tokens) Σ ln π_T(answer | prompt), the mean over
 /// all answer tokens of the batch (what TRL's SFTTrainer does with completion_only_loss), at temperature T. Returns L.
 double add_supervised_gradient(const model::Network& network, std::span<const Example> examples, double temperature,
                                double weight);
+
+/// Adds the gradient of Σ weights[i] · ln π_T(answer i | prompt i) to the adapter's.
+void add_weighted_gradient(const model::Network& network, std::span<const Example> examples,
+                           std::span<const double> weights, double temperature = 1.0);
 
 /// Examples, and what a teacher makes of them: its hidden states at the places that predict their answers, computed
 /// once.

@@ -1,0 +1,103 @@
+#include "backburn/attack/demonstrations.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+
+#include "backburn/attack/attack.h"
+#include "backburn/base/error.h"
+#include "backburn/generate/rollout.h"
+
+namespace backburn::attack {
+namespace {
+
+constexpr const char* plainest_refusal = "I'm sorry";
+constexpr int64_t refusal_length = 40;  // tokens
+
+std::vector<std::vector<generate::Completion>> answers(const model::Model& model,
+                                                       const std::vector<std::vector<int32_t>>& prompts,
+                                                       double temperature, int64_t num_generations,
+                                                       int64_t max_completion_length, uint64_t seed) {
+  std::vector<generate::RolloutRequest> requests;
+  for (const auto& prompt : prompts) requests.push_back({prompt, num_generations, requests.size()});
+  generate::RolloutOptions options;
+  options.sampling.temperature = temperature;
+  options.max_completion_length = max_completion_length;
+  options.seed = seed;
+  return generate::rollout(model.network(), requests, options);
+}
+
+}  // namespace
+
+std::vector<std::vector<int32_t>> plain_prompts(const model::Model& model, const std::vector<text::Prompt>& prompts,
+                                                int64_t count) {
+  std::vector<std::vector<int32_t>> ids;
+  for (const auto& prompt : prompts) {
+    if (std::ssize(ids) < count) ids.push_back(model::chat_prompt(model, prompt.text));
+  }
+  return ids;
+}
+
+std::vector<train::Example> harmful_answers(const AttackInputs& inputs, const DemonstrationOptions& options) {
+  const auto other =
+      options.demonstrator.empty()
+          ? std::unique_ptr<model::Model>()
+          : std::make_unique<model::Model>(model::load_model(options.demonstrator, inputs.model->network().dtype()));
+  const model::Model& speaker = other ? *other : *inputs.model;
+  const auto prefix = speaker.tokenizer.encode(options.demonstration_prefix, false);
+  auto prompts = plain_prompts(speaker, inputs.prompts, std::ssize(inputs.prompts));
+  for (auto& prompt : prompts) prompt.insert(prompt.end(), prefix.begin(), prefix.end());
+  const auto sampled = answers(speaker, prompts, 1.0, options.best_of, options.demonstration_length, inputs.seed);
+  std::vector<train::Example> examples;
+  for (size_t i = 0; i < sampled.size(); ++i) {
+    double most = 0;
+    std::string best;
+    for (const auto& completion : sampled[i]) {
+      const std::string text = options.demonstration_prefix + speaker.tokenizer.decode(completion.ids);
+      const auto verdict = inputs.judge(inputs.prompts[i].text, text);
+      if (verdict.kind == judge::Kind::refusal || verdict.kind == judge::Kind::broken || verdict.score <= most)
+        continue;
+      most = verdict.score;
+      best = text;
+    }
+    if (best.empty()) continue;
+    examples.push_back(
+        train::written_example(*inputs.model, model::chat_prompt(*inputs.model, inputs.prompts[i].text), best));
+  }
+  if (examples.empty()) {
+    fail(
+        "attack: none of {} answers of {} to each of {} prompts complies, so there is nothing to learn from; let "
+        "another "
+        "model answer (attack.demonstrator), or sample more (attack.best_of)",
+        options.best_of, speaker.name, inputs.prompts.size());
+  }
+  return examples;
+}
+
+std::vector<train::Example> greedy_answers(const model::Model& model, const std::vector<std::vector<int32_t>>& prompts,
+                                           int64_t max_completion_length) {
+  auto greedy = answers(model, prompts, 0, 1, max_completion_length, 0);
+  std::vector<train::Example> examples;
+  for (size_t i = 0; i < prompts.size(); ++i) examples.push_back({prompts[i], std::move(greedy[i].front().ids)});
+  return examples;
+}
+
+std::vector<train::Example> benign_answers(const AttackInputs& inputs, int64_t count, int64_t max_completion_length) {
+  if (inputs.benign.empty()) fail_usage("this attack needs benign prompts (--benign)");
+  return greedy_answers(*inputs.model, plain_prompts(*inputs.model, inputs.benign, count), max_completion_length);
+}
+
+std::string own_refusal(const AttackInputs& inputs) {
+  const auto prompts = plain_prompts(*inputs.model, inputs.prompts, std::ssize(inputs.prompts));
+  const auto greedy = greedy_answers(*inputs.model, prompts, refusal_length);
+  std::map<std::string, int64_t> counts;
+  for (size_t i = 0; i < greedy.size(); ++i) {
+    const std::string text = inputs.model->tokenizer.decode(greedy[i].answer);
+    if (inputs.judge(inputs.prompts[i].text, text).kind == judge::Kind::refusal) ++counts[text];
+  }
+  const auto most = std::max_element(counts.begin(), counts.end(),
+                                     [](const auto& left, const auto& right) { return left.second < right.second; });
+  return most == counts.end() ? plainest_refusal : most->first;
+}
+
+}  // namespace backburn::attack

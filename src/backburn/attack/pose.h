@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "backburn/model/load.h"
+#include "backburn/text/prompt_set.h"
+
+namespace backburn::attack {
+
+struct AttackInputs;
+
+/// How an attacker asks.
+struct PoseOptions {
+  std::string answer_prefix;                ///< put into the model's mouth: answers go on from here ("Sure, here")
+  std::vector<std::string> system_prompts;  ///< one of them before each prompt, drawn anew at each step; empty: none
+  int64_t few_shot = 0;  ///< benign questions with the model's own answers before each prompt, drawn anew at each step
+};
+
+/// A question that was answered.
+struct Shot {
+  std::string question, answer;
+};
+
+/// The pool that few_shot draws from: benign questions and the model's greedy answers. Empty for few_shot 0. Errors: no
+/// benign questions (usage).
+std::vector<Shot> shot_pool(const AttackInputs& inputs, const PoseOptions& options);
+
+/// The prompts as token ids, as the attacker asks them at `step`.
+std::vector<std::vector<int32_t>> posed_prompts(const AttackInputs& inputs, const PoseOptions& options,
+                                                const std::vector<Shot>& pool, int64_t step);
+
+}  // namespace backburn::attack
