@@ -169,7 +169,7 @@ def dpo(beta, chosen, rejected, reference_chosen, reference_rejected):
 
 
 def reinforce_plus_plus(rewards, lengths, num_generations, baseline):
-    """REINFORCE++ (Hu 2025, arXiv 2501.03262, eq. 6 to 8; its authors' OpenRLHF and verl's core_algos whiten so): each
+    """REINFORCE++ (Hu 2025, arXiv 2501.03262; its authors' OpenRLHF and verl's core_algos whiten so): each
     token has its answer's reward (gamma 1), and advantages are whitened over all tokens of the batch."""
     reward = torch.tensor(rewards, dtype=torch.float64)
     if baseline:
