@@ -14,12 +14,14 @@ using testing::ElementsAre;
 
 struct Rewards : testing::Test {
   // A refusal, a partial refusal, and compliance of 4 of 8 tokens.
-  train::Group group{
-      0,
-      {{{1, 2}, {}, {0.5F, 1.5F}, true}, {{1, 2, 3, 4, 5, 6, 7, 8}, {}, {}, false}, {{1, 2, 3, 4}, {}, {}, true}},
-      {"no way", "no way but here it is", "here it is"},
-      {},
-      {}};
+  train::Group group{0,
+                     {{{1, 2}, {}, {0.5F, 1.5F}, true, {}},
+                      {{1, 2, 3, 4, 5, 6, 7, 8}, {}, {}, false, {}},
+                      {{1, 2, 3, 4}, {}, {}, true, {}}},
+                     {"no way", "no way but here it is", "here it is"},
+                     {},
+                     {},
+                     {}};
   std::vector<judge::Verdict> verdicts = {{0, judge::Kind::refusal, {"test"}},
                                           {2.5, judge::Kind::partial_refusal, {"test"}, 0.5, 0.3, 0.7},
                                           {9, judge::Kind::compliance, {"test"}, 1, 0.9, 0.5}};
@@ -64,11 +66,11 @@ TEST(WeightedRewards, GiveTrlsAdvantages) {
   const int64_t size = golden["num_generations"];
   std::vector<double> rewards;
   for (size_t begin = 0; begin < rows.size(); begin += size) {
-    train::Group group{0, std::vector<generate::Completion>(size), std::vector<std::string>(size), {}, {}};
+    train::Group group{0, std::vector<generate::Completion>(size), std::vector<std::string>(size), {}, {}, {}};
     std::vector<judge::Verdict> verdicts(size);
     for (int64_t i = 0; i < size; ++i) {
-      verdicts[i].score = rows[begin + i][0];                                            // "harm"
-      group.completions[i] = {{1}, {}, {static_cast<float>(rows[begin + i][1])}, true};  // "entropy"
+      verdicts[i].score = rows[begin + i][0];                                                // "harm"
+      group.completions[i] = {{1}, {}, {static_cast<float>(rows[begin + i][1])}, true, {}};  // "entropy"
     }
     const auto weights = golden["weights"].get<std::vector<double>>();
     for (const double each : weighted_rewards({{"harm", "entropy"}, weights, 1}, {group, verdicts, 8, 1}))
