@@ -11,6 +11,7 @@
 #include <numeric>
 
 #include "backburn/model/packed_decoder.h"
+#include "backburn/model/residual_stream.h"
 #include "backburn/model/rotary.h"
 
 namespace backburn::model {
@@ -152,8 +153,11 @@ PackedTokens pack(std::span<const TokenTree> trees) {
   return packed;
 }
 
-Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values) {
-  if (network.weights->packed) return packed::hidden_states(network, tokens, key_values);
+namespace {
+
+// Every layer in turn, by LibTorch's own operations. `key_values` and `visit` may be null.
+Tensor run_layers(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values,
+                  const StreamVisitor& visit) {
   const ModelConfig& config = *network.config;
   const auto dtype = network.dtype();
   std::vector<Tensor> masks;
@@ -167,8 +171,24 @@ Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::ve
     const auto qkv = project_attention(network, layer, normed, rotary);
     if (key_values != nullptr) key_values->push_back({qkv.k.transpose(0, 1), qkv.v.transpose(0, 1)});
     x = finish_layer(network, layer, x, attend(config, qkv, tokens, masks));
+    if (visit) x = visit(layer, x);
   }
-  return rms_norm(x, network.weights->final_norm, config.rms_norm_eps);
+  return final_states(network, x);
+}
+
+}  // namespace
+
+Tensor final_states(const Network& network, const Tensor& stream) {
+  return rms_norm(stream, network.weights->final_norm, network.config->rms_norm_eps);
+}
+
+Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values) {
+  if (network.weights->packed) return packed::hidden_states(network, tokens, key_values);
+  return run_layers(network, tokens, key_values, {});
+}
+
+Tensor visited_hidden_states(const Network& network, const PackedTokens& tokens, const StreamVisitor& visit) {
+  return run_layers(network, tokens, nullptr, visit);
 }
 
 Tensor logits(const Network& network, const Tensor& hidden) {
