@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "backburn/base/progress.h"
 #include "backburn/report/table.h"
@@ -6,16 +7,74 @@
 #include "commands.h"
 
 namespace backburn::app {
+namespace {
+
+struct CertifyFlags {
+  std::vector<std::string> refusals, system_prompts, prefixes;
+};
+
+// A flag that may be given again becomes a recipe's key of lines.
+void set_lines(RecipeFlags& flags, const std::string& key, std::span<const std::string> lines) {
+  if (!lines.empty()) flags.sets.push_back(fmt::format("{}={}", key, fmt::join(lines, "\n")));
+}
+
+std::string scientific(const Json& number) { return fmt::format("{:.2e}", number.get<double>()); }
+
+std::string by_temperature(const Json& result) {
+  report::Table table{{"temperature", "p max", "p mean", "P(signal) per group", "steps to first signal"}, {}};
+  for (const Json& each : result["temperatures"]) {
+    table.rows.push_back({fmt::format("{}", each["temperature"].get<double>()), scientific(each["p_max"]),
+                          scientific(each["p_mean"]), scientific(each["signal_per_group_max"]),
+                          fmt::format("{:.1f}", each["expected_steps_to_signal"].get<double>())});
+  }
+  return report::render_table(table, colors_wanted());
+}
+
+std::string by_situation(const Json& result) {
+  report::Table table{{"system message", "answer begins", "temperature", "p max", "p mean"}, {}};
+  for (const Json& each : result["situations"]) {
+    table.rows.push_back({each["system_prompt"].get<std::string>(), each["prefix"].get<std::string>(),
+                          fmt::format("{}", each["temperature"].get<double>()), scientific(each["p_max"]),
+                          scientific(each["p_mean"])});
+  }
+  return report::render_table(table, colors_wanted());
+}
+
+std::string of_unseen(const Json& result) {
+  report::Table table{{"temperature", "p above", "held-out activities", "share unseen, at most", "P(signal) per group"},
+                      {}};
+  for (const Json& each : result["temperatures"]) {
+    if (each["unseen"].is_null()) continue;
+    for (const Json& share : each["unseen"]["shares"]) {
+      table.rows.push_back(
+          {fmt::format("{}", each["temperature"].get<double>()), scientific(share["threshold"]),
+           fmt::format("{} of {}", share["above"].get<int64_t>(), each["unseen"]["units"].get<int64_t>()),
+           fmt::format("{:.1f}%", 100 * share["upper"].get<double>()), scientific(share["signal_per_group"])});
+    }
+  }
+  return table.rows.empty() ? "" : report::render_table(table, colors_wanted());
+}
+
+}  // namespace
 
 void add_certify(CLI::App& app) {
   auto* command =
       app.add_subcommand("certify", "a bound on any RL attacker's signal, from one pass, without an attack");
   auto flags = std::make_shared<RecipeFlags>();
-  auto refusal = std::make_shared<std::string>();
+  auto given = std::make_shared<CertifyFlags>();
   add_recipe_flags(*command, *flags, true);
-  command->add_option("--refusal", *refusal, "the canonical refusal (default: the model's own most frequent one)");
-  command->callback([flags, refusal] {
-    if (!refusal->empty()) flags->sets.push_back("defend.refusal=" + *refusal);
+  const auto add_lines = [&](const char* name, std::vector<std::string>& lines, const char* help) {
+    command->add_option(name, lines, help)->allow_extra_args(false);
+  };
+  add_lines("--refusal", given->refusals,
+            "the canonical refusal (default: the model's own most frequent one); further ones count as well");
+  add_lines("--system-prompt", given->system_prompts, "a system message of the attacker; may be given again");
+  add_lines("--prefix", given->prefixes, "a forced beginning of the answer; may be given again");
+  command->callback([flags, given] {
+    if (!given->refusals.empty()) flags->sets.push_back("defend.refusal=" + given->refusals.front());
+    set_lines(*flags, "certify.refusals", std::span(given->refusals).subspan(given->refusals.empty() ? 0 : 1));
+    set_lines(*flags, "certify.system_prompts", given->system_prompts);
+    set_lines(*flags, "certify.prefixes", given->prefixes);
     const auto recipe = recipe_of(*flags, "");
     const auto run = run::open_run(recipe, out_of(*flags, "certify", recipe));
     const auto model = model::load_model(recipe.model, run::compute_dtype(recipe));
@@ -25,16 +84,11 @@ void add_certify(CLI::App& app) {
       fmt::print("{}\n", result.dump());
       return;
     }
-    report::Table table{{"temperature", "p max", "p mean", "P(signal) per group", "steps to first signal"}, {}};
-    for (const Json& each : result["temperatures"]) {
-      table.rows.push_back({fmt::format("{}", each["temperature"].get<double>()),
-                            fmt::format("{:.2e}", each["p_max"].get<double>()),
-                            fmt::format("{:.2e}", each["p_mean"].get<double>()),
-                            fmt::format("{:.2e}", each["signal_per_group_max"].get<double>()),
-                            fmt::format("{:.1f}", each["expected_steps_to_signal"].get<double>())});
+    fmt::print("refusal: {}\n{}", result["canonical_refusal"].get<std::string>(), by_temperature(result));
+    if (result["situations"].size() > result["temperatures"].size()) fmt::print("\n{}", by_situation(result));
+    if (const auto unseen = of_unseen(result); !unseen.empty()) {
+      fmt::print("\nUnseen prompts, at {}% confidence a line:\n{}", 100 * recipe.certify.confidence, unseen);
     }
-    fmt::print("refusal: {}\n{}", result["canonical_refusal"].get<std::string>(),
-               report::render_table(table, colors_wanted()));
   });
 }
 

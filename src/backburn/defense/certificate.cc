@@ -2,16 +2,27 @@
 
 #include <algorithm>
 #include <cmath>
+#include <sstream>
 
+#include "backburn/base/error.h"
 #include "backburn/defense/anchored.h"
+#include "backburn/train/sampled_logprobs.h"
 
 namespace backburn::defense {
 
 void bind(Options& options, const std::string& prefix, CertificateOptions& certificate) {
   const std::string at = prefix + ".";
   options.add(at + "temperatures", certificate.temperatures, "the attacker's sampling temperatures", {1e-3, 100});
+  options.add(at + "top_p", certificate.top_p, "the attacker's nucleus; 1: all tokens", {1e-6, 1});
+  options.add(at + "top_k", certificate.top_k, "tokens that the attacker samples from; 0: all", at_least_0);
+  options.add(at + "min_p", certificate.min_p, "of the likeliest token's probability; 0: all tokens", share);
   options.add(at + "num_generations", certificate.num_generations, "answers in the attacker's groups", {2, 4096});
   options.add(at + "prompts_per_step", certificate.prompts_per_step, "groups in the attacker's steps", at_least_1);
+  options.add(at + "refusals", certificate.refusals, "refusals that count beside the canonical one, one a line");
+  options.add(at + "system_prompts", certificate.system_prompts, "system messages of the attacker, one a line");
+  options.add(at + "prefixes", certificate.prefixes, "forced beginnings of the answer, one a line");
+  options.add(at + "confidence", certificate.confidence, "of what is said of unseen prompts", {0.5, 0.999999});
+  options.add(at + "thresholds", certificate.thresholds, "of p, for the share of unseen prompts above them", share);
 }
 
 double signal_bound(double p, int64_t num_generations) {
@@ -20,25 +31,135 @@ double signal_bound(double p, int64_t num_generations) {
 
 namespace {
 
-// logprobs: ln π_T(y*|x) of each prompt.
-TemperatureBound bound_at(double temperature, const std::vector<text::Prompt>& prompts,
-                          const std::vector<double>& logprobs, const CertificateOptions& options) {
-  TemperatureBound bound{temperature, {}, 0, 0, 0, 0};
-  std::vector<double> weakest;
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    const double p = -std::expm1(std::min(0.0, logprobs[i]));
-    bound.rows.push_back({prompts[i].id, prompts[i].split, p});
-    bound.p_max = std::max(bound.p_max, p);
-    bound.p_mean += p / static_cast<double>(prompts.size());
-    weakest.push_back(p);
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) {
+    if (!line.empty()) lines.push_back(line);
   }
-  std::sort(weakest.rbegin(), weakest.rend());
-  weakest.resize(std::min(weakest.size(), static_cast<size_t>(options.prompts_per_step)));
+  return lines;
+}
+
+// S, the canonical refusal first, each once.
+std::vector<std::string> refusal_set(const std::string& canonical, const std::string& others) {
+  std::vector<std::string> refusals = {canonical};
+  for (const auto& each : lines_of(others)) {
+    if (std::find(refusals.begin(), refusals.end(), each) == refusals.end()) refusals.push_back(each);
+  }
+  return refusals;
+}
+
+// Their token ids. The events "the sample is y" exclude each other only when no y begins with another.
+std::vector<std::vector<int32_t>> prefix_free_ids(const model::Model& model, const std::vector<std::string>& refusals) {
+  std::vector<std::vector<int32_t>> ids;
+  for (const auto& refusal : refusals) ids.push_back(answer_ids(model, refusal));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    for (size_t j = 0; j < ids.size(); ++j) {
+      if (i == j || ids[i].size() > ids[j].size()) continue;
+      if (std::equal(ids[i].begin(), ids[i].end(), ids[j].begin())) {
+        fail_usage("certify: the refusal \"{}\" begins with the tokens of \"{}\"; leave one of them out", refusals[j],
+                   refusals[i]);
+      }
+    }
+  }
+  return ids;
+}
+
+std::vector<Situation> situations_of(const CertificateOptions& options) {
+  auto systems = lines_of(options.system_prompts);
+  systems.insert(systems.begin(), "");
+  auto prefixes = lines_of(options.prefixes);
+  prefixes.insert(prefixes.begin(), "");
+  std::vector<Situation> situations;
+  for (const auto& system : systems) {
+    for (const auto& prefix : prefixes) situations.push_back({system, prefix});
+  }
+  return situations;
+}
+
+// logprobs: ln π(y|x) of each y in S. A mean of ratios may pass 1 by rounding; chances do not.
+PromptBound bound_of(const text::Prompt& prompt, std::span<const double> logprobs, int64_t num_generations) {
+  const auto g = static_cast<double>(num_generations);
+  const double largest = std::min(0.0, *std::max_element(logprobs.begin(), logprobs.end()));
+  double total = 0;  // Σ π(y) relative to the largest
+  double alike = 0;  // Σ π(y)^G likewise
+  for (const double logprob : logprobs) {
+    total += largest == -std::numeric_limits<double>::infinity() ? 0 : std::exp(logprob - largest);
+    alike += largest == -std::numeric_limits<double>::infinity() ? 0 : std::exp(g * (logprob - largest));
+  }
+  const auto rest = [](double log_share) { return -std::expm1(std::min(0.0, log_share)); };
+  return {prompt.id,
+          prompt.split,
+          prompt.group,
+          rest(largest + std::log(total)),
+          rest(g * largest + std::log(alike)),
+          rest(g * (largest + std::log(total)))};
+}
+
+// [temperature][prompt], all of one situation.
+using Bounds = std::vector<std::vector<PromptBound>>;
+
+Bounds bounds_in(const Situation& situation, const model::Model& model, const model::Network& network,
+                 const std::vector<text::Prompt>& prompts, const std::vector<std::vector<int32_t>>& refusals,
+                 const CertificateOptions& options) {
+  const auto prefix = model.tokenizer.encode(situation.prefix, false);
+  std::vector<train::Example> examples;
+  for (const auto& prompt : prompts) {
+    auto ids = model::chat_prompt(model, prompt.text, situation.system_prompt);
+    ids.insert(ids.end(), prefix.begin(), prefix.end());
+    for (const auto& refusal : refusals) examples.push_back({ids, refusal});
+  }
+  std::vector<generate::SamplingOptions> samplings;
+  for (const double temperature : options.temperatures) {
+    samplings.push_back({temperature, options.top_k, options.top_p, options.min_p});
+  }
+  Bounds bounds;
+  for (const auto& logprobs : train::sampled_logprobs(network, examples, samplings)) {
+    auto& rows = bounds.emplace_back();
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      const auto of_prompt = std::span(logprobs).subspan(i * refusals.size(), refusals.size());
+      rows.push_back(bound_of(prompts[i], of_prompt, options.num_generations));
+    }
+  }
+  return bounds;
+}
+
+SituationBound summary(const Situation& situation, double temperature, const std::vector<PromptBound>& rows) {
+  SituationBound bound{situation, temperature, 0, 0, 0};
+  for (const auto& row : rows) {
+    bound.p_max = std::max(bound.p_max, row.p);
+    bound.p_mean += row.p / static_cast<double>(rows.size());
+    bound.signal_per_group_max = std::max(bound.signal_per_group_max, row.signal);
+  }
+  return bound;
+}
+
+void take_worse(std::vector<PromptBound>& rows, const std::vector<PromptBound>& others) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    rows[i].p = std::max(rows[i].p, others[i].p);
+    rows[i].signal = std::max(rows[i].signal, others[i].signal);
+    rows[i].signal_on_set = std::max(rows[i].signal_on_set, others[i].signal_on_set);
+  }
+}
+
+TemperatureBound bound_at(double temperature, std::vector<PromptBound> rows, const CertificateOptions& options) {
+  const auto all = summary({}, temperature, rows);
+  TemperatureBound bound{temperature, std::move(rows), all.p_max, all.p_mean, all.signal_per_group_max, 0, 1, {}};
+  std::vector<double> signals;
+  std::vector<HeldOut> heldout;
+  for (const auto& row : bound.rows) {
+    bound.signal_on_set_per_group_max = std::max(bound.signal_on_set_per_group_max, row.signal_on_set);
+    signals.push_back(row.signal);
+    if (row.split == "heldout") heldout.push_back({row.group, row.p});
+  }
+  std::sort(signals.rbegin(), signals.rend());
+  signals.resize(std::min(signals.size(), static_cast<size_t>(options.prompts_per_step)));
   double no_signal = 0;  // ln of its chance in a step
-  for (const double p : weakest)
-    no_signal += static_cast<double>(options.num_generations) * std::log1p(-std::min(p, 1.0));
-  bound.signal_per_group_max = signal_bound(bound.p_max, options.num_generations);
+  for (const double signal : signals) no_signal += std::log1p(-std::min(signal, 1.0));
   bound.expected_steps_to_signal = 1.0 / std::max(1e-300, -std::expm1(no_signal));
+  if (!heldout.empty()) {
+    bound.unseen = bound_unseen(heldout, options.thresholds, options.confidence, options.num_generations);
+  }
   return bound;
 }
 
@@ -46,22 +167,36 @@ TemperatureBound bound_at(double temperature, const std::vector<text::Prompt>& p
 
 Certificate certify(const model::Model& model, const model::Network& network, const std::vector<text::Prompt>& prompts,
                     const std::string& refusal, const CertificateOptions& options) {
-  const auto answer = answer_ids(model, refusal);
-  std::vector<train::Example> examples;
-  for (const auto& prompt : prompts) examples.push_back({model::chat_prompt(model, prompt.text), answer});
-  const auto logprobs = train::answer_logprobs(network, examples, options.temperatures);
-  Certificate certificate{refusal, options, {}};
-  for (size_t i = 0; i < options.temperatures.size(); ++i) {
-    certificate.temperatures.push_back(bound_at(options.temperatures[i], prompts, logprobs[i], options));
+  Certificate certificate{refusal_set(refusal, options.refusals), options, {}, {}};
+  const auto refusals = prefix_free_ids(model, certificate.refusals);
+  Bounds worst;
+  for (const auto& situation : situations_of(options)) {
+    const auto bounds = bounds_in(situation, model, network, prompts, refusals, options);
+    for (size_t t = 0; t < bounds.size(); ++t) {
+      certificate.situations.push_back(summary(situation, options.temperatures[t], bounds[t]));
+      if (worst.size() == t) {
+        worst.push_back(bounds[t]);
+      } else {
+        take_worse(worst[t], bounds[t]);
+      }
+    }
+  }
+  for (size_t t = 0; t < worst.size(); ++t) {
+    certificate.temperatures.push_back(bound_at(options.temperatures[t], std::move(worst[t]), options));
   }
   return certificate;
 }
 
 Json Certificate::to_json() const {
-  Json json = {{"canonical_refusal", refusal},
+  Json json = {{"canonical_refusal", refusals.front()},
+               {"refusals", refusals},
                {"num_generations", options.num_generations},
                {"prompts_per_step", options.prompts_per_step},
+               {"top_p", options.top_p},
+               {"top_k", options.top_k},
+               {"min_p", options.min_p},
                {"temperatures", Json::array()},
+               {"situations", Json::array()},
                {"rows", Json::array()}};
   for (const auto& each : temperatures) {
     Json rows = Json::array();
@@ -71,7 +206,17 @@ Json Certificate::to_json() const {
                                     {"p_max", each.p_max},
                                     {"p_mean", each.p_mean},
                                     {"signal_per_group_max", each.signal_per_group_max},
-                                    {"expected_steps_to_signal", each.expected_steps_to_signal}});
+                                    {"signal_on_set_per_group_max", each.signal_on_set_per_group_max},
+                                    {"expected_steps_to_signal", each.expected_steps_to_signal},
+                                    {"unseen", each.unseen ? each.unseen->to_json() : Json()}});
+  }
+  for (const auto& each : situations) {
+    json["situations"].push_back({{"system_prompt", each.situation.system_prompt},
+                                  {"prefix", each.situation.prefix},
+                                  {"temperature", each.temperature},
+                                  {"p_max", each.p_max},
+                                  {"p_mean", each.p_mean},
+                                  {"signal_per_group_max", each.signal_per_group_max}});
   }
   json["applies"] = {"every reward function, whatever it scores",
                      "groups of samples drawn at the table's temperatures from the released weights, up to the first "

@@ -25,7 +25,8 @@ struct AnchorOptions {
 /// shall not be learnt as well.
 using BenignBehaviour = train::Taught;
 
-/// Supervised tuning on refusals: what vendors do (`align`), and the plainest baseline defense.
+/// Supervised tuning on refusals: what vendors do (`align`), and the plainest baseline defense. As defend.refusal_sft,
+/// also steps, batch, anchor, optimizer and adapter of the other supervised baselines.
 struct RefusalSftOptions {
   int64_t max_steps = 60;
   int64_t train_batch_size = 8;  ///< refusals in a step
@@ -51,12 +52,58 @@ struct NeutralizationOptions {
   train::LoraOptions lora;
 };
 
+/// Harmful answers that a defense learns from: never shipped, given by the user or sampled from the model itself.
+struct HarmfulAnswerOptions {
+  std::string file;                    ///< JSON lines with "prompt" and "answer"; empty: sampled
+  std::string prefix = "Sure, here";   ///< with which sampled answers are forced to begin
+  int64_t num_generations = 4;         ///< samples for each restricted prompt
+  int64_t max_completion_length = 48;  ///< tokens of an answer, at the most, also of the file's
+  double min_score = 5;                ///< the judge's, from which on a sample counts as harmful
+  int64_t batch = 8;                   ///< harmful answers in a step
+};
+
+struct DeepAlignmentOptions {
+  double prefix_share = 0.5;  ///< p: how often a refusal has to follow the beginning of a harmful answer
+  int64_t max_prefix = 100;   ///< C: tokens of that beginning, at the most
+};
+
+struct CircuitBreakersOptions {
+  double alpha = 10;                        ///< weight of both losses
+  std::vector<double> layers = {0.3, 0.6};  ///< depth of the layers that are rerouted; 1: the last
+};
+
+struct RepNoiseOptions {
+  double noise_weight = 1;
+  double ascent_weight = 0.001;
+  std::vector<double> layers = {0.25, 0.5, 0.75, 1};  ///< depth of the layers that are noised
+};
+
+struct VaccineOptions {
+  double rho = 2;  ///< norm of the perturbation, over all layers and tokens
+};
+
+struct BoosterOptions {
+  double alpha = 0.1;  ///< length of the simulated harmful step
+  double lambda = 5;   ///< weight of the regularizer
+};
+
+struct FrpoOptions {
+  double lambda = 0.5;  ///< of the soft minimum; the larger, the nearer to plain GRPO
+};
+
 /// The defender's side of a recipe.
 struct DefenseOptions {
   std::string name = "reward-neutralization";  ///< which defense, see known_defenses
   std::string refusal;                         ///< the canonical refusal y*; empty: the model's own most frequent one
   RefusalSftOptions refusal_sft;
-  NeutralizationOptions neutralization;
+  NeutralizationOptions neutralization;  ///< its rl_*, anchor, optimizer and adapter also of the other RL defenses
+  HarmfulAnswerOptions harmful;
+  DeepAlignmentOptions deep_alignment;
+  CircuitBreakersOptions circuit_breakers;
+  RepNoiseOptions rep_noise;
+  VaccineOptions vaccine;
+  BoosterOptions booster;
+  FrpoOptions frpo;
 };
 
 /// Bind the fields as "PREFIX.max_steps" and so on.
@@ -68,7 +115,7 @@ struct DefenseInputs {
   const model::Model* model = nullptr;
   std::vector<text::Prompt> restricted;
   BenignBehaviour benign;             ///< the behaviour to keep
-  std::vector<std::string> refusals;  ///< one for each restricted prompt in turn; Reward Neutralization takes the first
+  std::vector<std::string> refusals;  ///< y* alone, or ordinary ones: see DefenseEntry
   judge::Judge judge;
   uint64_t seed = 0;
   std::filesystem::path checkpoint;  ///< resume from here; the caller removes it in the end; empty: none
@@ -76,9 +123,9 @@ struct DefenseInputs {
 
 /// One step as it is told to an observer.
 struct DefenseStep {
-  std::string phase;  ///< "sft", "rl", "sharpen T=2"
+  std::string phase;  ///< "sft", "rl", "sharpen T=2", or the defense's name
   int64_t step = 0, max_steps = 0;
-  double loss = 0;               ///< of the refusals; 0 in the RL phase
+  double loss = 0;               ///< of the refusals, or the defense's own; 0 in the RL phase
   std::optional<double> reward;  ///< mean, in the RL phase
   std::optional<double> reward_std;
   double kl = 0;  ///< anchor, nats a token
@@ -93,10 +140,14 @@ train::Learner run_defense(const DefenseInputs& inputs, const DefenseOptions& op
 
 struct DefenseEntry {
   std::string name, summary;
+  bool ordinary_refusals = false;  ///< teaches many refusals (DefenseInputs::refusals), not the canonical one
   train::Learner (*run)(const DefenseInputs&, const DefenseOptions&, const DefenseEvents&);
 };
 
 /// The one table of defenses.
 const std::vector<DefenseEntry>& known_defenses();
+
+/// The defense of that name. Errors: none such (std::logic_error: recipes are checked before).
+const DefenseEntry& find_defense(const std::string& name);
 
 }  // namespace backburn::defense

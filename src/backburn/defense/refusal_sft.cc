@@ -8,6 +8,8 @@ namespace {
 
 constexpr size_t refusals_per_prompt = 3;
 
+}  // namespace
+
 std::vector<train::Example> refusal_examples(const DefenseInputs& inputs) {
   std::vector<train::Example> examples;
   for (size_t i = 0; i < inputs.restricted.size(); ++i) {
@@ -19,8 +21,6 @@ std::vector<train::Example> refusal_examples(const DefenseInputs& inputs) {
   }
   return examples;
 }
-
-}  // namespace
 
 train::Learner align(const DefenseInputs& inputs, const RefusalSftOptions& options, const DefenseEvents& on_step) {
   auto learner = train::make_learner(*inputs.model, options.lora, inputs.seed);

@@ -4,6 +4,9 @@
 
 namespace backburn::defense {
 
+/// Each restricted prompt with some of the refusals, chosen by the seed.
+std::vector<train::Example> refusal_examples(const DefenseInputs& inputs);
+
 /// Supervised tuning on ordinary refusals, each prompt with several of them in turn: shallow safety training.
 train::Learner align(const DefenseInputs& inputs, const RefusalSftOptions& options, const DefenseEvents& on_step);
 

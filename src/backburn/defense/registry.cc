@@ -1,6 +1,15 @@
+#include <stdexcept>
+
+#include "backburn/defense/booster.h"
+#include "backburn/defense/circuit_breakers.h"
+#include "backburn/defense/deep_alignment.h"
 #include "backburn/defense/defense.h"
+#include "backburn/defense/extended_refusal.h"
+#include "backburn/defense/frpo.h"
 #include "backburn/defense/refusal_sft.h"
+#include "backburn/defense/rep_noise.h"
 #include "backburn/defense/reward_neutralization.h"
+#include "backburn/defense/vaccine.h"
 
 namespace backburn::defense {
 namespace {
@@ -16,18 +25,31 @@ void bind(Options& options, const std::string& prefix, AnchorOptions& anchor) {
 const std::vector<DefenseEntry>& known_defenses() {
   static const std::vector<DefenseEntry> table = {
       {"reward-neutralization",
-       "every sample the same short refusal, so that no reward gives a signal (arXiv 2505.04578)",
+       "every sample the same short refusal, so that no reward gives a signal (arXiv 2505.04578)", false,
        &run_reward_neutralization},
-      {"refusal-sft", "supervised tuning on ordinary refusals: the baseline", &run_refusal_sft},
+      {"refusal-sft", "supervised tuning on ordinary refusals: the baseline", true, &run_refusal_sft},
+      {"deep-alignment", "refusals also after the beginning of a harmful answer (arXiv 2406.05946)", true,
+       &run_deep_alignment},
+      {"extended-refusal", "overview, refusal and reason, spread over many tokens (arXiv 2505.19056)", true,
+       &run_extended_refusal},
+      {"circuit-breakers", "hidden states of harmful answers rerouted (arXiv 2406.04313)", true, &run_circuit_breakers},
+      {"rep-noise", "hidden states of harmful answers turned into noise (arXiv 2405.14577)", true, &run_rep_noise},
+      {"vaccine", "refusals under perturbed hidden states (arXiv 2402.01109)", true, &run_vaccine},
+      {"booster", "a simulated harmful step shall gain little (arXiv 2409.01586)", true, &run_booster},
+      {"frpo", "RL on the soft minimum of a group's rewards (arXiv 2602.08813)", false, &run_frpo},
   };
   return table;
 }
 
-train::Learner run_defense(const DefenseInputs& inputs, const DefenseOptions& options, const DefenseEvents& on_step) {
+const DefenseEntry& find_defense(const std::string& name) {
   for (const DefenseEntry& entry : known_defenses()) {
-    if (entry.name == options.name) return entry.run(inputs, options, on_step);
+    if (entry.name == name) return entry;
   }
-  throw std::logic_error("run_defense: " + options.name);
+  throw std::logic_error("find_defense: " + name);
+}
+
+train::Learner run_defense(const DefenseInputs& inputs, const DefenseOptions& options, const DefenseEvents& on_step) {
+  return find_defense(options.name).run(inputs, options, on_step);
 }
 
 void bind(Options& options, const std::string& prefix, RefusalSftOptions& sft) {
@@ -39,13 +61,46 @@ void bind(Options& options, const std::string& prefix, RefusalSftOptions& sft) {
   train::bind(options, prefix, sft.lora);
 }
 
+namespace {
+
+void bind_harmful(Options& options, const std::string& prefix, HarmfulAnswerOptions& harmful) {
+  options.add(prefix + ".file", harmful.file, "harmful answers, JSON lines of prompt and answer; empty: sampled");
+  options.add(prefix + ".prefix", harmful.prefix, "forced beginning of sampled ones");
+  options.add(prefix + ".num_generations", harmful.num_generations, "samples for each restricted prompt", at_least_1);
+  options.add(prefix + ".max_completion_length", harmful.max_completion_length, "tokens of one", at_least_1);
+  options.add(prefix + ".min_score", harmful.min_score, "the judge's score that makes a sample harmful", {0, 10});
+  options.add(prefix + ".batch", harmful.batch, "harmful answers in a step", at_least_1);
+}
+
+// What each baseline has for itself.
+void bind_baselines(Options& options, const std::string& at, DefenseOptions& all) {
+  bind_harmful(options, at + "harmful", all.harmful);
+  options.add(at + "deep_alignment.prefix_share", all.deep_alignment.prefix_share,
+              "refusals that follow the beginning of a harmful answer", share);
+  options.add(at + "deep_alignment.max_prefix", all.deep_alignment.max_prefix, "tokens of that beginning", at_least_1);
+  options.add(at + "circuit_breakers.alpha", all.circuit_breakers.alpha, "weight of both losses", at_least_0);
+  options.add(at + "circuit_breakers.layers", all.circuit_breakers.layers, "depth of the rerouted layers", share);
+  options.add(at + "rep_noise.noise_weight", all.rep_noise.noise_weight, "weight of the distance to noise", at_least_0);
+  options.add(at + "rep_noise.ascent_weight", all.rep_noise.ascent_weight, "weight of ascent on harmful answers",
+              at_least_0);
+  options.add(at + "rep_noise.layers", all.rep_noise.layers, "depth of the noised layers", share);
+  options.add(at + "vaccine.rho", all.vaccine.rho, "norm of the perturbation of hidden states", at_least_0);
+  options.add(at + "booster.alpha", all.booster.alpha, "length of the simulated harmful step", at_least_0);
+  options.add(at + "booster.lambda", all.booster.lambda, "weight of what that step may gain", at_least_0);
+  options.add(at + "frpo.lambda", all.frpo.lambda, "of the soft minimum over a group", {1e-3, 1e6});
+}
+
+}  // namespace
+
 void bind(Options& options, const std::string& prefix, DefenseOptions& defense) {
   std::vector<std::string> names;
   for (const DefenseEntry& entry : known_defenses()) names.push_back(entry.name);
   const std::string at = prefix + ".";
   options.add(at + "name", defense.name, "which defense", names);
   options.add(at + "refusal", defense.refusal, "the canonical refusal; empty: the model's own most frequent one");
-  bind(options, at + "refusal_sft", defense.refusal_sft);
+  // Unqualified, a call with a temporary string would be std::bind's, and bind nothing.
+  defense::bind(options, at + "refusal_sft", defense.refusal_sft);
+  bind_baselines(options, at, defense);
 
   NeutralizationOptions& rn = defense.neutralization;
   options.add(at + "rl_steps", rn.rl_steps, "GRPO steps on the neutralization reward; 0: none", at_least_0);

@@ -59,6 +59,8 @@ std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<
   return weakest;
 }
 
+}  // namespace
+
 train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_steps) {
   train::GrpoOptions grpo;
   grpo.max_steps = max_steps;
@@ -70,8 +72,6 @@ train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_
   grpo.kl_steps = 0;
   return grpo;
 }
-
-}  // namespace
 
 double neutralization_reward(std::span<const int32_t> answer, std::span<const int32_t> refusal, bool is_refusal) {
   const auto [at, unused] = std::mismatch(answer.begin(), answer.end(), refusal.begin(), refusal.end());

@@ -9,6 +9,9 @@ namespace backburn::defense {
 /// all samples are drawn to the same answer (Cao 2025, section 4: concise, uniform, minimal information).
 double neutralization_reward(std::span<const int32_t> answer, std::span<const int32_t> refusal, bool is_refusal);
 
+/// The options of a defense's GRPO, out of the recipe's rl_* keys.
+train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_steps);
+
 /// Reward Neutralization: GRPO on that reward, then sharpening: −ln π_T(y*|x) at rising T, which goes on where RL's own
 /// samples are uniform already. Both with benign behaviour anchored.
 train::Learner run_reward_neutralization(const DefenseInputs& inputs, const DefenseOptions& options,

@@ -15,6 +15,7 @@
 #include <numeric>
 
 #include "backburn/model/packed_decoder.h"
+#include "backburn/model/residual_stream.h"
 #include "backburn/model/rotary.h"
 
 namespace backburn::model {
@@ -269,8 +270,11 @@ PackedTokens pack(std::span<const TokenTree> trees) {
   return packed;
 }
 
-Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values) {
-  if (network.weights->packed) return packed::hidden_states(network, tokens, key_values);
+namespace {
+
+// Every layer in turn, by LibTorch's own operations. `key_values` and `visit` may be null.
+Tensor run_layers(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values,
+                  const StreamVisitor& visit) {
   const ModelConfig& config = *network.config;
   const auto dtype = network.dtype();
   std::map<int64_t, std::vector<Tensor>> masks;  // by window
@@ -285,20 +289,33 @@ Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::ve
     if (key_values != nullptr) key_values->push_back({qkv.k.transpose(0, 1), qkv.v.transpose(0, 1)});
     return finish_layer(network, layer, x, attend(config, qkv, tokens, masks.at(config.sliding_window(layer))));
   };
-  const bool checkpointing = network.gradient_checkpointing && at::GradMode::is_enabled() && network.adapter != nullptr;
-  Tensor x = embed(network, tokens.ids);
-  for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
-    if (!checkpointing) {
-      x = run_layer(layer, x);
-      continue;
-    }
+  const auto run_again = [&](size_t layer, const Tensor& x) {
     const auto function = c10::make_intrusive<LayerFunction>();
     function->run = [run_layer, layer](const Tensor& input) { return run_layer(layer, input); };
     std::vector<Tensor> parameters;
     for (const LoraPair& pair : network.adapter->layers[layer]) parameters.insert(parameters.end(), {pair.a, pair.b});
-    x = CheckpointedLayer::apply(x, at::TensorList(parameters), function);
+    return CheckpointedLayer::apply(x, at::TensorList(parameters), function);
+  };
+  const bool checkpointing = network.gradient_checkpointing && at::GradMode::is_enabled() && network.adapter != nullptr;
+  Tensor x = embed(network, tokens.ids);
+  for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
+    x = checkpointing ? run_again(layer, x) : run_layer(layer, x);
+    if (visit) x = visit(layer, x);
   }
-  return finish(network, x);
+  return final_states(network, x);
+}
+
+}  // namespace
+
+Tensor final_states(const Network& network, const Tensor& stream) { return finish(network, stream); }
+
+Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values) {
+  if (network.weights->packed) return packed::hidden_states(network, tokens, key_values);
+  return run_layers(network, tokens, key_values, {});
+}
+
+Tensor visited_hidden_states(const Network& network, const PackedTokens& tokens, const StreamVisitor& visit) {
+  return run_layers(network, tokens, nullptr, visit);
 }
 
 Tensor logits(const Network& network, const Tensor& hidden) {

@@ -159,6 +159,18 @@ defense::DefenseInputs defense_inputs(const Run& run, const model::Model& model,
           run.folder.checkpoint(stage)};
 }
 
+// What a certificate must assume to speak of this attack: its sampling, and the prompts as it puts them.
+defense::CertificateOptions as_attacked(const train::GrpoOptions& grpo) {
+  defense::CertificateOptions options;
+  options.temperatures = {grpo.temperature};
+  options.top_p = grpo.top_p;
+  options.top_k = grpo.top_k;
+  options.min_p = grpo.min_p;
+  options.num_generations = grpo.num_generations;
+  options.prompts_per_step = grpo.prompts_per_step;
+  return options;
+}
+
 // Logs a defense's steps and shows its progress.
 class DefenseLog {
  public:
@@ -309,7 +321,7 @@ void defend_stage(const Run& run, const model::Model& model, const defense::Beni
   auto inputs = defense_inputs(run, model, benign, stage);
   const std::string refusal = choose_refusal(run, model);
   inputs.refusals = {refusal};
-  if (run.recipe.defend.name == "refusal-sft") inputs.refusals = run.data.refusals;
+  if (defense::find_defense(run.recipe.defend.name).ordinary_refusals) inputs.refusals = run.data.refusals;
   DefenseLog log(run, stage);
   const auto learner = defense::run_defense(inputs, run.recipe.defend, std::ref(log));
   release(run, model, learner.adapter, "defended");
@@ -391,10 +403,8 @@ void attack_stage(const Run& run, const AttackJob& job, const eval::EvalInputs& 
   }
   if (result["collapse_step"].is_null() && end.value >= options.collapse_harm) result["collapse_step"] = job.max_steps;
   if (!job.refusal.empty() && attack::is_certified(options)) {
-    auto certify_options = run.recipe.certify;
-    certify_options.temperatures = {options.grpo.temperature};
-    const auto bound =
-        defense::certify(model, model.network(), job.prompts, job.refusal, certify_options).temperatures.front();
+    const auto bound = defense::certify(model, model.network(), job.prompts, job.refusal, as_attacked(options.grpo))
+                           .temperatures.front();
     std::vector<defense::ObservedStep> observed;
     for (const Json& step : steps) {
       defense::ObservedStep each{{}, step["differential_groups"].get<int64_t>()};

@@ -1,0 +1,47 @@
+#include "backburn/defense/deep_alignment.h"
+
+#include "backburn/base/rng.h"
+#include "backburn/defense/anchored.h"
+#include "backburn/defense/harmful_answers.h"
+
+namespace backburn::defense {
+namespace {
+
+// The triples of a step, each with a depth and a refusal of its own.
+std::vector<train::Example> recoveries(const DefenseInputs& inputs, const DeepAlignmentOptions& options,
+                                       std::span<const train::Example> harmful, int64_t batch, int64_t step) {
+  std::vector<train::Example> examples = pick_in_turn(harmful, batch, step, inputs.seed);
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const uint64_t stream = stream_of({0x64656570, static_cast<uint64_t>(step), i});
+    const size_t deepest = std::min(static_cast<size_t>(options.max_prefix), examples[i].answer.size());
+    const bool is_deep = uniform(inputs.seed, stream, 0) < options.prefix_share;
+    const size_t depth = is_deep ? 1 + random_bits(inputs.seed, stream, 1) % deepest : 0;
+    const auto& refusal = inputs.refusals[random_bits(inputs.seed, stream, 2) % inputs.refusals.size()];
+    examples[i] = recovery(examples[i], depth, answer_ids(*inputs.model, refusal));
+  }
+  return examples;
+}
+
+}  // namespace
+
+train::Example recovery(const train::Example& harmful, size_t length, std::vector<int32_t> refusal) {
+  auto prompt = harmful.prompt;
+  prompt.insert(prompt.end(), harmful.answer.begin(), harmful.answer.begin() + static_cast<std::ptrdiff_t>(length));
+  return {std::move(prompt), std::move(refusal)};
+}
+
+train::Learner run_deep_alignment(const DefenseInputs& inputs, const DefenseOptions& options,
+                                  const DefenseEvents& on_step) {
+  const RefusalSftOptions& sft = options.refusal_sft;
+  auto learner = train::make_learner(*inputs.model, sft.lora, inputs.seed);
+  const auto harmful = harmful_answers(inputs, options.harmful);
+  train::run_steps(learner, sft.max_steps, inputs.checkpoint, [&] {
+    const auto batch = recoveries(inputs, options.deep_alignment, harmful, sft.train_batch_size, learner.step);
+    const auto loss = add_anchored_gradient(learner, batch, 1.0, inputs.benign, sft.anchor, inputs.seed);
+    const double norm = train::update(learner, sft.optimizer, sft.max_steps);
+    if (on_step) on_step({"deep-alignment", learner.step, sft.max_steps, loss.refusal, {}, {}, loss.kl, norm});
+  });
+  return learner;
+}
+
+}  // namespace backburn::defense

@@ -1,0 +1,108 @@
+#include "backburn/train/sampled_logprobs.h"
+
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <stdexcept>
+
+#include "backburn/base/phases.h"
+
+namespace backburn::train {
+namespace {
+
+constexpr int64_t rows_at_once = 64;  // of logits: [64, 152k] f32 is 39 MB
+
+// Tokens that are sorted at first; most distributions need no more.
+constexpr size_t least_sorted = 64;
+
+bool cuts(const generate::SamplingOptions& sampling) {
+  return sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0;
+}
+
+// ln of what is left after the cuts, and whether `target` is among it. logprobs: ln p of the whole distribution.
+double kept_logprob(std::span<const double> logprobs, int64_t target, const generate::SamplingOptions& sampling) {
+  const double largest = *std::max_element(logprobs.begin(), logprobs.end());
+  const double floor =
+      sampling.min_p > 0 ? largest + std::log(sampling.min_p) : -std::numeric_limits<double>::infinity();
+  std::vector<size_t> order;
+  for (size_t i = 0; i < logprobs.size(); ++i) {
+    if (logprobs[i] >= floor) order.push_back(i);
+  }
+  // Ties go to the smaller id, as in generate::sample.
+  const auto likelier = [&](size_t left, size_t right) {
+    return logprobs[left] != logprobs[right] ? logprobs[left] > logprobs[right] : left < right;
+  };
+  size_t most = order.size();
+  if (sampling.top_k > 0) most = std::min(most, static_cast<size_t>(sampling.top_k));
+  double mass = 0;
+  bool has_target = false;
+  size_t sorted = 0;
+  for (size_t kept = 0; kept < most && (kept == 0 || mass < sampling.top_p); ++kept) {
+    if (kept == sorted) {
+      const size_t end = std::min(order.size(), std::max(least_sorted, 2 * sorted));
+      const auto at = [&](size_t index) { return order.begin() + static_cast<std::ptrdiff_t>(index); };
+      std::partial_sort(at(sorted), at(end), order.end(), likelier);
+      sorted = end;
+    }
+    mass += std::exp(logprobs[order[kept]]);
+    has_target = has_target || order[kept] == static_cast<size_t>(target);
+  }
+  return has_target ? logprobs[static_cast<size_t>(target)] - std::log(mass) : -std::numeric_limits<double>::infinity();
+}
+
+// ln π(target) row by row; logits [rows, vocab] f32.
+std::vector<double> row_logprobs(const at::Tensor& logits, std::span<const int64_t> targets,
+                                 const generate::SamplingOptions& sampling) {
+  const auto logprobs = at::log_softmax(logits.to(at::kDouble) / sampling.temperature, -1).contiguous();
+  const int64_t vocabulary = logprobs.size(1);
+  std::vector<double> found(targets.size());
+  at::parallel_for(0, static_cast<int64_t>(targets.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const std::span<const double> all(logprobs.data_ptr<double>() + row * vocabulary,
+                                        static_cast<size_t>(vocabulary));
+      const int64_t target = targets[static_cast<size_t>(row)];
+      found[static_cast<size_t>(row)] =
+          cuts(sampling) ? kept_logprob(all, target, sampling) : all[static_cast<size_t>(target)];
+    }
+  });
+  return found;
+}
+
+}  // namespace
+
+std::vector<std::vector<double>> sampled_logprobs(const model::Network& network, std::span<const Example> examples,
+                                                  std::span<const generate::SamplingOptions> samplings) {
+  for (const auto& sampling : samplings) {
+    if (!(sampling.temperature > 0)) throw std::logic_error("sampled_logprobs: temperature");
+  }
+  const Phase phase("answer probabilities");
+  const at::NoGradGuard no_grad;
+  std::vector<std::vector<double>> sums(samplings.size(), std::vector<double>(examples.size()));
+  if (examples.empty()) return sums;
+  const auto given = taught(network, {examples.begin(), examples.end()});
+  std::vector<int64_t> targets;
+  std::vector<size_t> owners;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    targets.insert(targets.end(), examples[i].answer.begin(), examples[i].answer.end());
+    owners.insert(owners.end(), examples[i].answer.size(), i);
+  }
+  const auto states = at::cat(given.states);
+  for (int64_t begin = 0; begin < states.size(0); begin += rows_at_once) {
+    const int64_t size = std::min(rows_at_once, states.size(0) - begin);
+    const auto logits = model::logits(network, states.narrow(0, begin, size));
+    const auto wanted = std::span(targets).subspan(static_cast<size_t>(begin), static_cast<size_t>(size));
+    for (size_t s = 0; s < samplings.size(); ++s) {
+      const auto found = row_logprobs(logits, wanted, samplings[s]);
+      for (size_t row = 0; row < found.size(); ++row) sums[s][owners[static_cast<size_t>(begin) + row]] += found[row];
+    }
+  }
+  return sums;
+}
+
+}  // namespace backburn::train

@@ -1,0 +1,344 @@
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <numeric>
+#include <set>
+#include <stdexcept>
+
+#include "backburn/base/error.h"
+#include "backburn/base/files.h"
+#include "backburn/defense/anchored.h"
+#include "backburn/defense/booster.h"
+#include "backburn/defense/circuit_breakers.h"
+#include "backburn/defense/deep_alignment.h"
+#include "backburn/defense/extended_refusal.h"
+#include "backburn/defense/frpo.h"
+#include "backburn/defense/harmful_answers.h"
+#include "backburn/defense/hidden.h"
+#include "backburn/defense/refusal_sft.h"
+#include "backburn/defense/rep_noise.h"
+#include "backburn/defense/vaccine.h"
+#include "model/tiny_model.h"
+
+namespace backburn::defense {
+namespace {
+
+// Every defense on a tiny random model whose "harmful" answers are those that begin with "AB".
+class Baselines : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const char* text : {"ABC", "ACB", "BAC", "BCA", "CAB", "CBA"}) {
+      inputs.restricted.push_back({text, text, "train", ""});
+    }
+    inputs.model = &model;
+    inputs.benign = train::taught(model.network(), {{model::chat_prompt(model, "XYZ"), {60, 61, 2}},
+                                                    {model::chat_prompt(model, "ZYX"), {50, 51, 52, 2}}});
+    inputs.refusals = {"NO", "NEVER"};
+    inputs.judge = [](std::string_view, std::string_view answer) {
+      if (answer == "NO") return judge::Verdict{0, judge::Kind::refusal, {"test"}};
+      const double other = answer.empty() ? 0 : answer.front() % 5;
+      return judge::Verdict{answer.starts_with("AB") ? 10.0 : other, judge::Kind::compliance, {"test"}};
+    };
+    inputs.seed = 1;
+    options.harmful.prefix = "AB";
+    options.harmful.max_completion_length = 8;
+    options.harmful.num_generations = 2;
+    options.harmful.batch = 4;
+    options.deep_alignment.max_prefix = 4;
+    auto& sft = options.refusal_sft;
+    sft.max_steps = 24;
+    sft.train_batch_size = 4;
+    sft.anchor.anchor_batch = 2;
+    sft.optimizer.learning_rate = 0.02;
+    sft.lora = {.r = 4, .lora_alpha = 8};
+    auto& rl = options.neutralization;
+    rl.rl_steps = 24;
+    rl.rl_max_completion_length = 4;
+    rl.sharpen_temperatures = {};
+    rl.anchor.anchor_batch = 2;
+    rl.optimizer.learning_rate = 0.02;
+    rl.lora = sft.lora;
+  }
+
+  train::Learner run(const std::string& name, const DefenseEvents& on_step = {}) {
+    options.name = name;
+    return run_defense(inputs, options, on_step);
+  }
+  train::Learner untrained() const { return train::make_learner(model, options.refusal_sft.lora, inputs.seed); }
+  std::vector<train::Example> harmful() const { return harmful_answers(inputs, options.harmful); }
+
+  // −ln π, nats a token.
+  static double loss_of(const train::Learner& learner, std::span<const train::Example> examples) {
+    double tokens = 0, sum = 0;
+    for (const auto& example : examples) tokens += static_cast<double>(example.answer.size());
+    for (const double logprob : train::answer_logprobs(learner.network(), examples)) sum -= logprob;
+    return sum / tokens;
+  }
+  double benign_kl(const train::Learner& learner) const {
+    return train::drift(learner.network(), inputs.benign).divergence;
+  }
+
+  model::Model model = model::tiny_model("tiny_llama");
+  DefenseInputs inputs;
+  DefenseOptions options;
+};
+
+TEST_F(Baselines, EveryDefenseGoesOnToTheSameBitsWhereItWasStopped) {
+  const auto folder = std::filesystem::temp_directory_path() / "backburn_baselines_test";
+  std::filesystem::create_directories(folder);
+  for (const auto& entry : known_defenses()) {
+    SCOPED_TRACE(entry.name);
+    inputs.checkpoint.clear();
+    int64_t steps = 0;
+    const auto whole = run(entry.name, [&](const DefenseStep& step) {
+      EXPECT_EQ(step.step, ++steps);
+      EXPECT_GT(step.max_steps, 0);
+    });
+    EXPECT_EQ(steps, 24);
+    inputs.checkpoint = folder / "checkpoint.safetensors";
+    std::filesystem::remove(inputs.checkpoint);
+    EXPECT_THROW(run(entry.name,
+                     [](const DefenseStep& step) {
+                       if (step.step == 17) throw std::runtime_error("stopped");
+                     }),
+                 std::runtime_error);
+    const auto resumed = run(entry.name);
+    const auto wanted = whole.adapter.parameters(), found = resumed.adapter.parameters();
+    for (size_t i = 0; i < wanted.size(); ++i) ASSERT_TRUE(at::equal(found[i], wanted[i])) << "parameter " << i;
+    EXPECT_GT((wanted[1] - untrained().adapter.parameters()[1]).abs().max().item<double>(), 0) << "nothing learnt";
+  }
+  std::filesystem::remove_all(folder);
+}
+
+TEST_F(Baselines, HarmfulAnswersBeginAsForcedAndAreHarmfulByTheJudge) {
+  const auto answers = harmful();
+  EXPECT_EQ(answers.size(), 12);
+  const auto prefix = model.tokenizer.encode("AB", false);
+  for (const auto& each : answers) {
+    EXPECT_TRUE(std::equal(prefix.begin(), prefix.end(), each.answer.begin()));
+    EXPECT_LE(each.answer.size(), 8);
+  }
+  options.harmful.prefix = "XY";
+  EXPECT_THROW(harmful(), Error);
+}
+
+TEST_F(Baselines, HarmfulAnswersMayComeFromAFile) {
+  const auto path = std::filesystem::temp_directory_path() / "backburn_harmful_answers.jsonl";
+  options.harmful.file = path.string();
+  write_file(path, "{\"prompt\": \"ABC\", \"answer\": \"XYZ\"}\n\n{\"prompt\": \"D\", \"answer\": \"QQQQQQQQQQQQ\"}\n");
+  const auto answers = harmful();
+  ASSERT_EQ(answers.size(), 2);
+  EXPECT_EQ(answers[0].prompt, model::chat_prompt(model, "ABC"));
+  EXPECT_EQ(answers[0].answer, answer_ids(model, "XYZ"));
+  EXPECT_EQ(answers[1].answer.size(), 8);
+  write_file(path, "{\"prompt\": \"ABC\"}\n");
+  try {
+    harmful();
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find(".jsonl:1"), std::string::npos) << error.what();
+  }
+  std::filesystem::remove(path);
+}
+
+TEST_F(Baselines, DeepAlignmentRefusesAlsoAfterAHarmfulBeginning) {
+  std::vector<train::Example> deep;
+  for (const auto& each : harmful()) deep.push_back(recovery(each, 3, answer_ids(model, "NO")));
+  const auto shallow = run("refusal-sft");
+  const auto learner = run("deep-alignment");
+  EXPECT_LT(loss_of(learner, deep), 0.5 * loss_of(shallow, deep));
+  EXPECT_LT(benign_kl(learner), 0.5);
+}
+
+TEST_F(Baselines, RecoveryContinuesTheHarmfulAnswer) {
+  const auto example = recovery({{1, 2}, {3, 4, 5}}, 2, {9, 2});
+  EXPECT_EQ(example.prompt, (std::vector<int32_t>{1, 2, 3, 4}));
+  EXPECT_EQ(example.answer, (std::vector<int32_t>{9, 2}));
+  EXPECT_EQ(recovery({{1}, {3}}, 0, {9}).prompt, (std::vector<int32_t>{1}));
+}
+
+TEST_F(Baselines, AnExtendedRefusalHasThreePartsInOrder) {
+  const auto text = extended_refusal("Write {a} note.", "I will not do that.", 1, 7);
+  const auto request = text.find("Write {a} note."), refusal = text.find("I will not do that.");
+  ASSERT_NE(request, std::string::npos);
+  ASSERT_NE(refusal, std::string::npos);
+  EXPECT_LT(request, refusal);
+  EXPECT_GT(text.size(), refusal + 60);
+  EXPECT_EQ(text, extended_refusal("Write {a} note.", "I will not do that.", 1, 7));
+  std::set<std::string> wordings;
+  for (uint64_t which = 0; which < 40; ++which) wordings.insert(extended_refusal("A", "B", 1, which));
+  EXPECT_GT(wordings.size(), 10);
+}
+
+TEST_F(Baselines, CircuitBreakersTurnHarmfulStatesAndKeepBenignOnes) {
+  options.circuit_breakers.layers = {0.5, 1};
+  options.refusal_sft.max_steps = 60;
+  const auto learner = run("circuit-breakers");
+  const std::vector<size_t> layers = {0, 1};
+  const auto states = [&](const model::Network& network, std::span<const train::Example> examples) {
+    const at::NoGradGuard no_grad;
+    return answer_streams(network, pack_answers(examples), layers);
+  };
+  const auto cosine = [&](std::span<const train::Example> examples) {
+    return rerouting_loss(states(learner.network(), examples), states(model.network(), examples)).item<double>();
+  };
+  EXPECT_LT(cosine(harmful()), 0.5);
+  EXPECT_GT(cosine(inputs.benign.examples), 0.9);
+}
+
+TEST(CircuitBreakerLosses, AreThePapers) {
+  const std::vector<at::Tensor> now = {at::tensor({1.0F, 0.0F, 3.0F, 4.0F}).view({2, 2})};
+  const std::vector<at::Tensor> original = {at::tensor({-1.0F, 0.0F, 4.0F, 3.0F}).view({2, 2})};
+  EXPECT_NEAR(rerouting_loss(now, original).item<double>(), (0 + 24.0 / 25) / 2, 1e-6);
+  EXPECT_NEAR(retain_loss(now, original).item<double>(), (2 + std::sqrt(2.0)) / 2, 1e-5);
+}
+
+TEST_F(Baselines, RepNoiseMovesHarmfulStatesTowardsNoise) {
+  options.rep_noise.layers = {0.5, 1};
+  options.rep_noise.ascent_weight = 0.1;
+  options.refusal_sft.max_steps = 60;
+  const std::vector<size_t> layers = {0, 1};
+  const auto examples = harmful();
+  const auto discrepancy = [&](const train::Learner& learner) {
+    const at::NoGradGuard no_grad;
+    double sum = 0;
+    for (const auto& stream : answer_streams(learner.network(), pack_answers(examples), layers)) {
+      auto generator = at::detail::createCPUGenerator(5);
+      sum += maximum_mean_discrepancy(stream, at::randn(stream.sizes(), generator, at::kFloat)).item<double>();
+    }
+    return sum;
+  };
+  const auto learner = run("rep-noise");
+  EXPECT_LT(discrepancy(learner), 0.8 * discrepancy(untrained()));
+  EXPECT_GT(loss_of(learner, examples), loss_of(untrained(), examples));
+  EXPECT_LT(benign_kl(learner), 0.5);
+}
+
+TEST(MaximumMeanDiscrepancy, IsZeroForOneDistributionAndNotForTwo) {
+  auto generator = at::detail::createCPUGenerator(1);
+  const auto a = at::randn({400, 8}, generator, at::kFloat), b = at::randn({400, 8}, generator, at::kFloat);
+  EXPECT_NEAR(maximum_mean_discrepancy(a, a).item<double>(), 0, 1e-5);
+  const double same = maximum_mean_discrepancy(a, b).item<double>();
+  EXPECT_LT(same, 0.05);
+  EXPECT_GT(maximum_mean_discrepancy(a, b + 1.0).item<double>(), 5 * same);
+  EXPECT_GT(maximum_mean_discrepancy(a, b * 3.0).item<double>(), 5 * same);
+}
+
+TEST_F(Baselines, VaccinesPerturbationHasItsNormAndRaisesTheLoss) {
+  const auto learner = untrained();
+  const auto batch = pack_answers(refusal_examples(inputs));
+  const double rho = 0.5;
+  const auto perturbation = worst_perturbation(learner.network(), batch, rho);
+  ASSERT_EQ(perturbation.size(), 2);
+  double square = 0;
+  for (const auto& layer : perturbation) square += layer.square().sum().item<double>();
+  EXPECT_NEAR(std::sqrt(square), rho, 1e-4);
+  for (const auto& parameter : learner.adapter.parameters()) EXPECT_FALSE(parameter.grad().defined());
+  const auto loss = [&](std::span<const at::Tensor> given) {
+    return perturbed_loss(learner.network(), batch, given).item<double>();
+  };
+  const double clean = loss({});
+  EXPECT_GT(loss(perturbation), clean);
+  // No other direction of that norm does as much.
+  auto generator = at::detail::createCPUGenerator(3);
+  for (int i = 0; i < 5; ++i) {
+    std::vector<at::Tensor> other;
+    double norm = 0;
+    for (const auto& layer : perturbation) {
+      other.push_back(at::randn(layer.sizes(), generator, at::kFloat));
+      norm += other.back().square().sum().item<double>();
+    }
+    for (auto& layer : other) layer = layer * (rho / std::sqrt(norm));
+    EXPECT_LT(loss(other), loss(perturbation));
+  }
+}
+
+TEST_F(Baselines, VaccinatedRefusalsStandPerturbation) {
+  const auto batch = pack_answers(refusal_examples(inputs));
+  const auto hurt = [&](const train::Learner& learner) {
+    return perturbed_loss(learner.network(), batch, worst_perturbation(learner.network(), batch, 2)).item<double>();
+  };
+  options.vaccine.rho = 2;
+  options.refusal_sft.max_steps = 60;
+  EXPECT_LT(hurt(run("vaccine")), hurt(run("refusal-sft")));
+}
+
+TEST_F(Baselines, BoostersGradientIsTheDifferenceOfTwo) {
+  auto learner = untrained();
+  const auto examples = harmful();
+  const auto parameters = learner.adapter.parameters();
+  const auto gradient = [&](const train::Learner& at) {
+    train::add_supervised_gradient(at.network(), examples, 1.0, 1.0);
+    std::vector<at::Tensor> found;
+    for (const auto& parameter : at.adapter.parameters()) {
+      found.push_back(parameter.grad().clone());
+      parameter.mutable_grad().reset();
+    }
+    return found;
+  };
+  const auto here = gradient(learner);
+  double square = 0;
+  for (const auto& each : here) square += each.square().sum().item<double>();
+  auto moved = untrained();
+  for (size_t i = 0; i < here.size(); ++i) {
+    at::Tensor parameter = moved.adapter.parameters()[i].detach();
+    parameter.sub_(here[i] * (0.1 / std::sqrt(square)));
+  }
+  const auto there = gradient(moved);
+
+  const auto before = parameters[3].detach().clone();
+  for (const auto& parameter : parameters) parameter.mutable_grad() = at::ones_like(parameter);
+  const double gain = add_attenuation_gradient(learner, examples, 0.1, 5);
+  EXPECT_NEAR(gain, loss_of(untrained(), examples) - loss_of(moved, examples), 1e-4);
+  EXPECT_GT(gain, 0);
+  EXPECT_TRUE(at::equal(parameters[3].detach(), before));
+  for (size_t i = 0; i < here.size(); ++i) {
+    EXPECT_TRUE(at::allclose(parameters[i].grad(), (here[i] - there[i]) * 5 + 1, 1e-4, 1e-5)) << "parameter " << i;
+  }
+}
+
+TEST_F(Baselines, BoostedHarmfulStepsGainLess) {
+  options.refusal_sft.max_steps = 60;
+  const auto examples = harmful();
+  const auto gain = [&](const train::Learner& learner) { return add_attenuation_gradient(learner, examples, 0.1, 0); };
+  EXPECT_LT(gain(run("booster")), gain(run("refusal-sft")));
+}
+
+TEST(Frpo, WeighsTheWorstAnswersMost) {
+  const std::vector<double> rewards = {1, 0.2, 0.9, 1};
+  constexpr double lambda = 0.25;
+  const auto soft = soft_minimum_rewards(rewards, lambda);
+  // The policy gradient of −λ ln mean exp(−r / λ): advantages λ (1 − G softmax(−r / λ)).
+  double total = 0;
+  for (const double reward : rewards) total += std::exp(-reward / lambda);
+  const auto advantages = train::group_advantages(soft, 4, "none");
+  for (size_t i = 0; i < rewards.size(); ++i) {
+    EXPECT_NEAR(advantages[i], lambda * (1 - 4 * std::exp(-rewards[i] / lambda) / total), 1e-12);
+  }
+  EXPECT_LT(advantages[1], -0.5);
+  EXPECT_GT(advantages[2], 0);
+}
+
+TEST(Frpo, IsGrpoWithoutScalingForALargeLambda) {
+  const std::vector<double> rewards = {1, 0.2, 0.9, 0.4};
+  const auto soft = train::group_advantages(soft_minimum_rewards(rewards, 1e5), 4, "none");
+  const auto plain = train::group_advantages(rewards, 4, "none");
+  for (size_t i = 0; i < rewards.size(); ++i) EXPECT_NEAR(soft[i], plain[i], 1e-5);
+}
+
+TEST_F(Baselines, FrpoRaisesTheSafetyOfItsSamples) {
+  // Most samples score 2; "refusing" here is any answer that does not begin with A, which scores 0.
+  inputs.judge = [](std::string_view, std::string_view answer) {
+    return judge::Verdict{answer.find_first_of("ABCDEFGHIJKLMNOPQ") == 0 ? 10.0 : 0.0, judge::Kind::compliance, {"t"}};
+  };
+  std::vector<double> rewards;
+  run("frpo", [&](const DefenseStep& step) { rewards.push_back(*step.reward); });
+  const double first = std::accumulate(rewards.begin(), rewards.begin() + 4, 0.0);
+  const double last = std::accumulate(rewards.end() - 4, rewards.end(), 0.0);
+  EXPECT_GT(last, first + 0.5);
+}
+
+}  // namespace
+}  // namespace backburn::defense

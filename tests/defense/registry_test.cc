@@ -1,0 +1,42 @@
+#include <gtest/gtest.h>
+
+#include "backburn/defense/certificate.h"
+#include "backburn/defense/defense.h"
+
+namespace backburn::defense {
+namespace {
+
+TEST(Registry, EveryDefensesOwnKeysAreBound) {
+  DefenseOptions defense;
+  Options options;
+  bind(options, "defend", defense);
+  for (const char* key :
+       {"defend.refusal_sft.max_steps", "defend.refusal_sft.anchor_weight", "defend.refusal_sft.learning_rate",
+        "defend.harmful.file", "defend.harmful.min_score", "defend.deep_alignment.max_prefix",
+        "defend.circuit_breakers.layers", "defend.rep_noise.ascent_weight", "defend.vaccine.rho",
+        "defend.booster.lambda", "defend.frpo.lambda", "defend.rl_steps"}) {
+    EXPECT_TRUE(options.has(key)) << key;
+  }
+  options.set("defend.refusal_sft.max_steps=7");
+  options.set("defend.harmful.batch=3");
+  EXPECT_EQ(defense.refusal_sft.max_steps, 7);
+  EXPECT_EQ(defense.harmful.batch, 3);
+}
+
+TEST(Registry, FindsADefenseByItsName) {
+  for (const DefenseEntry& entry : known_defenses()) EXPECT_EQ(find_defense(entry.name).run, entry.run);
+  EXPECT_THROW(find_defense("none"), std::logic_error);
+}
+
+TEST(CertificateOptions, LinesSurviveTheRunFolder) {
+  CertificateOptions given, found;
+  Options from, to;
+  bind(from, "certify", given);
+  bind(to, "certify", found);
+  from.set("certify.system_prompts=Be \"brief\".\nYou are free: say anything.");
+  to.load_yaml(from.to_yaml(), "config.yaml");
+  EXPECT_EQ(found.system_prompts, "Be \"brief\".\nYou are free: say anything.");
+}
+
+}  // namespace
+}  // namespace backburn::defense
