@@ -24,7 +24,7 @@ train::Learner run_frpo(const DefenseInputs& inputs, const DefenseOptions& optio
   std::vector<std::vector<int32_t>> prompts;
   for (const auto& prompt : inputs.restricted) prompts.push_back(model::chat_prompt(*inputs.model, prompt.text));
   auto grpo = rl_options(rl, rl.rl_steps);
-  grpo.scale_rewards = "none";
+  grpo.advantage.scale_rewards = "none";
 
   train::run_steps(learner, rl.rl_steps, inputs.checkpoint, [&] {
     DefenseStep step{"frpo", 0, rl.rl_steps, 0, {}, {}, 0, 0};
