@@ -79,7 +79,7 @@ TEST(PickInTurn, EveryoneComesOnceInARound) {
   for (int32_t i = 0; i < 6; ++i) examples.push_back({{i}, {i}});
   std::vector<int32_t> seen;
   for (int64_t step = 0; step < 3; ++step) {
-    for (const auto& example : pick_in_turn(examples, 2, step, 7)) seen.push_back(example.prompt.front());
+    for (const auto& example : train::examples_of_step(examples, 2, step, 7)) seen.push_back(example.prompt.front());
   }
   std::sort(seen.begin(), seen.end());
   EXPECT_EQ(seen, (std::vector<int32_t>{0, 1, 2, 3, 4, 5}));

@@ -3,17 +3,9 @@
 #include "backburn/base/cancel.h"
 
 namespace backburn::defense {
-std::vector<train::Example> pick_in_turn(std::span<const train::Example> examples, int64_t batch, int64_t step,
-                                         uint64_t seed) {
-  std::vector<train::Example> picked;
-  for (const size_t i : train::prompts_of_step(examples.size(), batch, step, seed)) picked.push_back(examples[i]);
-  return picked;
-}
 
 std::vector<int32_t> answer_ids(const model::Model& model, const std::string& answer) {
-  auto ids = model.tokenizer.encode(answer, false);
-  ids.push_back(static_cast<int32_t>(model.config.stop_token_ids.front()));
-  return ids;
+  return train::written_example(model, {}, answer).answer;
 }
 
 double add_anchor(const train::Learner& learner, const BenignBehaviour& benign, const AnchorOptions& options,

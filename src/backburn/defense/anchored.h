@@ -17,10 +17,6 @@ std::vector<int32_t> answer_ids(const model::Model& model, const std::string& an
 double add_anchor(const train::Learner& learner, const BenignBehaviour& benign, const AnchorOptions& options,
                   uint64_t seed);
 
-/// The examples of a step, everyone in turn.
-std::vector<train::Example> pick_in_turn(std::span<const train::Example> examples, int64_t batch, int64_t step,
-                                         uint64_t seed);
-
 /// Adds both gradients for the learner's step: the refusals' at temperature T, and the anchor's.
 AnchoredLoss add_anchored_gradient(const train::Learner& learner, std::span<const train::Example> refusals,
                                    double temperature, const BenignBehaviour& benign, const AnchorOptions& anchor,

@@ -75,11 +75,11 @@ train::Learner run_booster(const DefenseInputs& inputs, const DefenseOptions& op
   const auto harmful = harmful_answers(inputs, options.harmful);
   const auto examples = refusal_examples(inputs);
   train::run_steps(learner, sft.max_steps, inputs.checkpoint, [&] {
-    const auto batch = pick_in_turn(examples, sft.train_batch_size, learner.step, inputs.seed);
+    const auto batch = train::examples_of_step(examples, sft.train_batch_size, learner.step, inputs.seed);
     const auto loss = add_anchored_gradient(learner, batch, 1.0, inputs.benign, sft.anchor, inputs.seed);
-    const double gain =
-        add_attenuation_gradient(learner, pick_in_turn(harmful, options.harmful.batch, learner.step, inputs.seed + 2),
-                                 options.booster.alpha, options.booster.lambda);
+    const double gain = add_attenuation_gradient(
+        learner, train::examples_of_step(harmful, options.harmful.batch, learner.step, inputs.seed + 2),
+        options.booster.alpha, options.booster.lambda);
     const double norm = train::update(learner, sft.optimizer, sft.max_steps);
     if (on_step) {
       on_step({"booster",

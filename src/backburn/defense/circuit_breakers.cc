@@ -63,14 +63,15 @@ train::Learner run_circuit_breakers(const DefenseInputs& inputs, const DefenseOp
 
   train::run_steps(learner, sft.max_steps, inputs.checkpoint, [&] {
     throw_if_stopped();
-    auto kept = pick_in_turn(refusals, sft.train_batch_size, learner.step, inputs.seed);
+    auto kept = train::examples_of_step(refusals, sft.train_batch_size, learner.step, inputs.seed);
     if (!inputs.benign.examples.empty()) {
-      const auto benign = pick_in_turn(inputs.benign.examples, sft.anchor.anchor_batch, learner.step, inputs.seed + 1);
+      const auto benign =
+          train::examples_of_step(inputs.benign.examples, sft.anchor.anchor_batch, learner.step, inputs.seed + 1);
       kept.insert(kept.end(), benign.begin(), benign.end());
     }
     const double done = static_cast<double>(learner.step) / (2.0 * static_cast<double>(sft.max_steps));
-    const auto broken =
-        compared(learner, pick_in_turn(harmful, options.harmful.batch, learner.step, inputs.seed + 2), layers);
+    const auto broken = compared(
+        learner, train::examples_of_step(harmful, options.harmful.batch, learner.step, inputs.seed + 2), layers);
     const auto rerouting = rerouting_loss(broken.now, broken.original);
     (rerouting * (alpha * (1 - done))).backward();
     const auto same = compared(learner, kept, layers);

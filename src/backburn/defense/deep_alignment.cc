@@ -10,7 +10,7 @@ namespace {
 // The triples of a step, each with a depth and a refusal of its own.
 std::vector<train::Example> recoveries(const DefenseInputs& inputs, const DeepAlignmentOptions& options,
                                        std::span<const train::Example> harmful, int64_t batch, int64_t step) {
-  std::vector<train::Example> examples = pick_in_turn(harmful, batch, step, inputs.seed);
+  std::vector<train::Example> examples = train::examples_of_step(harmful, batch, step, inputs.seed);
   for (size_t i = 0; i < examples.size(); ++i) {
     const uint64_t stream = stream_of({0x64656570, static_cast<uint64_t>(step), i});
     const size_t deepest = std::min(static_cast<size_t>(options.max_prefix), examples[i].answer.size());

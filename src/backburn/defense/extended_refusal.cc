@@ -57,7 +57,7 @@ train::Learner run_extended_refusal(const DefenseInputs& inputs, const DefenseOp
   auto learner = train::make_learner(*inputs.model, sft.lora, inputs.seed);
   const auto examples = extended_examples(inputs);
   train::run_steps(learner, sft.max_steps, inputs.checkpoint, [&] {
-    const auto batch = pick_in_turn(examples, sft.train_batch_size, learner.step, inputs.seed);
+    const auto batch = train::examples_of_step(examples, sft.train_batch_size, learner.step, inputs.seed);
     const auto loss = add_anchored_gradient(learner, batch, 1.0, inputs.benign, sft.anchor, inputs.seed);
     const double norm = train::update(learner, sft.optimizer, sft.max_steps);
     if (on_step) on_step({"extended-refusal", learner.step, sft.max_steps, loss.refusal, {}, {}, loss.kl, norm});

@@ -57,11 +57,11 @@ train::Learner run_rep_noise(const DefenseInputs& inputs, const DefenseOptions& 
   const auto layers = layers_at(options.rep_noise.layers, learner.adapter.layers.size());
   const auto refusals = refusal_examples(inputs);
   train::run_steps(learner, sft.max_steps, inputs.checkpoint, [&] {
-    const auto kept = pick_in_turn(refusals, sft.train_batch_size, learner.step, inputs.seed);
+    const auto kept = train::examples_of_step(refusals, sft.train_batch_size, learner.step, inputs.seed);
     const auto stability = add_anchored_gradient(learner, kept, 1.0, inputs.benign, sft.anchor, inputs.seed);
-    const double noise =
-        add_noising_gradient(learner, pick_in_turn(harmful, options.harmful.batch, learner.step, inputs.seed + 2),
-                             layers, options.rep_noise, inputs.seed);
+    const double noise = add_noising_gradient(
+        learner, train::examples_of_step(harmful, options.harmful.batch, learner.step, inputs.seed + 2), layers,
+        options.rep_noise, inputs.seed);
     const double norm = train::update(learner, sft.optimizer, sft.max_steps);
     if (on_step) {
       on_step({"rep-noise", learner.step, sft.max_steps, stability.refusal + noise, {}, {}, stability.kl, norm});

@@ -126,8 +126,9 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
         weakest = weakest_of(learner, examples, temperatures[which]);
       }
       const int64_t extra = options.sharpen_batch / 2;
-      auto batch = pick_in_turn(examples, options.sharpen_batch - extra, learner.step, inputs.seed);
-      for (auto& each : pick_in_turn(weakest, extra, learner.step, inputs.seed + 1)) batch.push_back(std::move(each));
+      auto batch = train::examples_of_step(examples, options.sharpen_batch - extra, learner.step, inputs.seed);
+      for (auto& each : train::examples_of_step(weakest, extra, learner.step, inputs.seed + 1))
+        batch.push_back(std::move(each));
       const auto loss =
           add_anchored_gradient(learner, batch, temperatures[which], inputs.benign, options.anchor, inputs.seed);
       step.phase = fmt::format("sharpen T={}", temperatures[which]);

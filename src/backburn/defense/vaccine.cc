@@ -51,7 +51,7 @@ train::Learner run_vaccine(const DefenseInputs& inputs, const DefenseOptions& op
   const auto examples = refusal_examples(inputs);
   train::run_steps(learner, sft.max_steps, inputs.checkpoint, [&] {
     throw_if_stopped();
-    const auto batch = pack_answers(pick_in_turn(examples, sft.train_batch_size, learner.step, inputs.seed));
+    const auto batch = pack_answers(train::examples_of_step(examples, sft.train_batch_size, learner.step, inputs.seed));
     const auto perturbation = worst_perturbation(learner.network(), batch, options.vaccine.rho);
     const auto loss = perturbed_loss(learner.network(), batch, perturbation);
     loss.backward();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <set>
 
@@ -102,7 +103,9 @@ Json interval(const std::vector<double>& values) {
   return {estimate.value, estimate.low, estimate.high};
 }
 
-double mean(const std::vector<double>& values) { return eval::bootstrap_mean(values).value; }
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(std::max<size_t>(1, values.size()));
+}
 
 // How much of the probability of a token of the original's benign answers an attack has left.
 double kept_utility(const Json& before, const Json& after) {
