@@ -141,17 +141,11 @@ PIECES = [
 ]
 
 
-def main():
+def make_environment():
+    """Jinja2 as Transformers sets it up for chat templates."""
     import jinja2
-    from gguf import GGUFReader
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smollm2", required=True)
-    parser.add_argument("--qwen", required=True)
-    parser.add_argument("--out", default=str(Path(__file__).resolve().parent.parent / "tests/text/data/template_goldens.json"))
-    options = parser.parse_args()
 
     class Generation(Extension):  # Transformers marks the assistant's tokens by this tag; the text is the body's.
         tags = {"generation"}
@@ -170,7 +164,20 @@ def main():
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = lambda form: "now"
+    return environment
 
+
+def main():
+    import jinja2
+    from gguf import GGUFReader
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smollm2", required=True)
+    parser.add_argument("--qwen", required=True)
+    parser.add_argument("--out", default=str(Path(__file__).resolve().parent.parent / "tests/text/data/template_goldens.json"))
+    options = parser.parse_args()
+
+    environment = make_environment()
     def read_template(path):
         return GGUFReader(path).fields["tokenizer.chat_template"].contents()
 

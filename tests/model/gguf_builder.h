@@ -57,6 +57,14 @@ class GgufBuilder {
     for (int32_t each : list) put(bytes, each);
     return raw(key, 9, bytes);
   }
+  GgufBuilder& numbers(const std::string& key, const std::vector<float>& list) {
+    std::string bytes;
+    put<uint32_t>(bytes, 6);
+    put<uint64_t>(bytes, list.size());
+    for (float each : list) put(bytes, each);
+    return raw(key, 9, bytes);
+  }
+  GgufBuilder& flag(const std::string& key, bool value) { return raw(key, 7, std::string(1, value ? 1 : 0)); }
 
   /// `shape` innermost first, as in the file.
   GgufBuilder& tensor(const std::string& name, uint32_t type, const std::vector<uint64_t>& shape,

@@ -101,6 +101,24 @@ TEST_F(Gguf, HandsOverTheVocabulary) {
   EXPECT_THAT(words.merges, ElementsAre("a b"));
 }
 
+TEST_F(Gguf, HandsOverASentencePieceVocabulary) {
+  const GgufFile file = open(GgufBuilder()
+                                 .text("tokenizer.ggml.model", "llama")
+                                 .texts("tokenizer.ggml.tokens", {"<unk>", "a", "\u2581",
+                                                                  "\u2581"
+                                                                  "a"})
+                                 .integers("tokenizer.ggml.token_type", {2, 1, 1, 1})
+                                 .numbers("tokenizer.ggml.scores", {0, -2, -3, -1})
+                                 .flag("tokenizer.ggml.add_space_prefix", false)
+                                 .build());
+  const text::Vocabulary words = vocabulary(file);
+  EXPECT_EQ(words.model, "llama");
+  EXPECT_THAT(words.scores, ElementsAre(0, -2, -3, -1));
+  EXPECT_FALSE(words.add_space_prefix);
+  const text::Tokenizer tokenizer = text::Tokenizer::from_vocabulary(words, "here");
+  EXPECT_THAT(tokenizer.encode("a a"), ElementsAre(1, 3));
+}
+
 TEST_F(Gguf, NamesWhatIsWrong) {
   EXPECT_THAT(error_of("GGML"), HasSubstr("not a GGUF file"));
   EXPECT_THAT(error_of(small_file().build(1)), HasSubstr("version 1 is not supported"));

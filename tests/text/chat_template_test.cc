@@ -7,6 +7,7 @@
 #include <random>
 
 #include "backburn/base/error.h"
+#include "backburn/base/files.h"
 #include "backburn/base/json.h"
 
 namespace backburn::text {
@@ -54,6 +55,56 @@ TEST(ChatTemplate, RendersAsJinja2Does) {
     }
   }
   EXPECT_GE(renders, 100);
+}
+
+// `text` with "<now:FORMAT>" as strftime_now gives it today.
+std::string with_todays_date(std::string text) {
+  const std::string mark = "<now:";
+  for (size_t at = text.find(mark); at != std::string::npos; at = text.find(mark)) {
+    const size_t end = text.find('>', at);
+    const std::string format = text.substr(at + mark.size(), end - at - mark.size());
+    text.replace(at, end + 1 - at, render("{{ strftime_now('" + format + "') }}"));
+  }
+  return text;
+}
+
+// The templates of the model families (tools/make_template_families.py) with system prompts, tools, tool calls,
+// documents, several turns: Jinja2's text, or refused where Jinja2 refuses.
+TEST(ChatTemplate, RendersTheFamiliesAsJinja2Does) {
+  const Json golden = read_json_file(TEST_DATA_DIR "/template_families.json");
+  int renders = 0;
+  for (const auto& [name, expected] : golden["templates"].items()) {
+    const std::string file = TEST_DATA_DIR "/templates/" + name + ".jinja";
+    const ChatTemplate parsed = ChatTemplate::parse(read_file(file), name);
+    size_t next = 0;
+    for (const Json& context : golden["contexts"]) {
+      for (const bool prompt : {false, true}) {
+        Json variables = {{"tools", nullptr}, {"documents", nullptr}, {"bos_token", "<s>"}, {"eos_token", "</s>"}};
+        variables["add_generation_prompt"] = prompt;
+        for (const auto& [key, value] : context.items()) variables[key] = value;
+        const Json& wanted = expected[next++];
+        std::string text;
+        bool refused = false;
+        try {
+          text = parsed.render(variables);
+        } catch (const Error& error) {
+          refused = true;
+          text = error.what();
+        }
+        ++renders;
+        EXPECT_EQ(refused, wanted.contains("error")) << name << " " << context.dump() << ": " << text << wanted.dump();
+        if (refused || wanted.contains("error")) continue;
+        EXPECT_EQ(text, with_todays_date(wanted["text"].get<std::string>())) << name << " " << context.dump();
+      }
+    }
+  }
+  EXPECT_GE(renders, 300);
+}
+
+TEST(ChatTemplate, TellsTheDate) {
+  const std::string year = render("{{ strftime_now('%Y') }}");
+  EXPECT_GE(std::stoi(year), 2025);
+  EXPECT_EQ(render("{{ strftime_now('%d %b %Y') }}").substr(7), year);
 }
 
 TEST(ChatTemplate, SaysWhatIsWrongAndWhere) {
@@ -133,6 +184,32 @@ TEST(ChatTemplate, SurvivesDamagedTemplates) {
     }
   }
   EXPECT_GT(rendered, 500);
+}
+
+TEST(ChatTemplate, SurvivesDamagedFamilies) {
+  const Json golden = read_json_file(TEST_DATA_DIR "/template_families.json");
+  std::mt19937 random(4);
+  int rendered = 0;
+  for (const auto& [name, expected] : golden["templates"].items()) {
+    const std::string good = read_file(TEST_DATA_DIR "/templates/" + name + ".jinja");
+    for (int round = 0; round < 100; ++round) {
+      std::string bad = good;
+      for (unsigned i = 0; i <= random() % 3; ++i) {
+        const size_t at = random() % bad.size();
+        if (random() % 2 == 0) {
+          bad[at] = "{}%-()[]'\"|.,:~*x1 \n\xC3"[random() % 23];
+        } else {
+          bad.erase(at, 1 + random() % 12);
+        }
+      }
+      try {
+        ChatTemplate::parse(bad, "bad").render(golden["contexts"][random() % golden["contexts"].size()]);
+        ++rendered;
+      } catch (const Error&) {
+      }
+    }
+  }
+  EXPECT_GT(rendered, 50);
 }
 
 }  // namespace

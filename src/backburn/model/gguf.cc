@@ -279,6 +279,12 @@ const std::vector<std::string>& GgufFile::strings(const std::string& key) const 
 const std::vector<int64_t>& GgufFile::integers(const std::string& key) const {
   return typed<std::vector<int64_t>>(*this, key, "an array of integers");
 }
+const std::vector<double>& GgufFile::numbers(const std::string& key) const {
+  return typed<std::vector<double>>(*this, key, "an array of numbers");
+}
+bool GgufFile::flag(const std::string& key, bool fallback) const {
+  return find(key) == nullptr ? fallback : typed<bool>(*this, key, "true or false");
+}
 
 std::span<const std::byte> GgufFile::bytes(const GgufTensor& tensor) const {
   return file_->bytes().subspan(tensor.offset, tensor.size);
@@ -377,12 +383,9 @@ ModelConfig config_from_gguf(const GgufFile& file) {
 
 text::Vocabulary vocabulary(const GgufFile& file) {
   const std::string origin = file.path().string();
-  const std::string& kind = file.string("tokenizer.ggml.model");
-  if (kind != "gpt2") fail("{}: tokenizer \"{}\" is unknown (supported: gpt2, byte-level BPE)", origin, kind);
   text::Vocabulary vocabulary;
-  vocabulary.pre = file.string("tokenizer.ggml.pre");
+  vocabulary.model = file.string("tokenizer.ggml.model");
   vocabulary.tokens = file.strings("tokenizer.ggml.tokens");
-  vocabulary.merges = file.strings("tokenizer.ggml.merges");
   const auto& types = file.integers("tokenizer.ggml.token_type");
   if (types.size() != vocabulary.tokens.size()) {
     fail("{}: {} token types for {} tokens", origin, types.size(), vocabulary.tokens.size());
@@ -390,6 +393,23 @@ text::Vocabulary vocabulary(const GgufFile& file) {
   for (int64_t type : types) {
     if (type < 0 || type > 6) fail("{}: a token has type {}, expected 0 to 6", origin, type);
     vocabulary.token_types.push_back(static_cast<int32_t>(type));
+  }
+  if (vocabulary.model == "gpt2") {
+    vocabulary.pre = file.string("tokenizer.ggml.pre");
+    vocabulary.merges = file.strings("tokenizer.ggml.merges");
+    return vocabulary;
+  }
+  if (vocabulary.model != "llama" && vocabulary.model != "t5") {
+    fail("{}: tokenizer \"{}\" (tokenizer.ggml.model) is unknown (supported: gpt2, llama, t5)", origin,
+         vocabulary.model);
+  }
+  vocabulary.scores = file.numbers("tokenizer.ggml.scores");
+  vocabulary.add_space_prefix = file.flag("tokenizer.ggml.add_space_prefix", true);
+  vocabulary.remove_extra_whitespaces = file.flag("tokenizer.ggml.remove_extra_whitespaces", false);
+  if (file.find("tokenizer.ggml.precompiled_charsmap") != nullptr) {
+    for (const int64_t byte : file.integers("tokenizer.ggml.precompiled_charsmap")) {
+      vocabulary.charsmap.push_back(static_cast<char>(static_cast<unsigned char>(byte & 0xFF)));
+    }
   }
   return vocabulary;
 }

@@ -58,6 +58,9 @@ class GgufFile {
   const std::string& string(const std::string& key) const;
   const std::vector<std::string>& strings(const std::string& key) const;
   const std::vector<int64_t>& integers(const std::string& key) const;
+  const std::vector<double>& numbers(const std::string& key) const;
+  /// `fallback` when the value is missing.
+  bool flag(const std::string& key, bool fallback) const;
 
   /// A tensor's stored bytes, in the mapping.
   std::span<const std::byte> bytes(const GgufTensor& tensor) const;
@@ -76,8 +79,7 @@ class GgufFile {
 /// usual end-of-turn token that the vocabulary marks as a control token.
 ModelConfig config_from_gguf(const GgufFile& file);
 
-/// What the tokenizer is built from: `tokenizer.ggml.{pre,tokens,token_type,merges}`. Byte-level BPE ("gpt2")
-/// only.
+/// What the tokenizer is built from: `tokenizer.ggml.*`. Byte-level BPE ("gpt2") and SentencePiece ("llama", "t5").
 text::Vocabulary vocabulary(const GgufFile& file);
 
 /// `tokenizer.chat_template`, Jinja source.

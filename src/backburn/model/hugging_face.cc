@@ -29,20 +29,6 @@ Json read_object(const fs::path& path) {
   return json;
 }
 
-// tokenizer.json. Json keeps its keys in a list, which takes quadratic time to fill with a vocabulary (14 s
-// for Qwen's 152k tokens; 0.5 s this way); so the text is parsed into a sorted map first. The order of keys
-// means nothing here.
-Json read_tokenizer(const fs::path& path) {
-  const std::string text = read_file(path);
-  auto shallow = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
-    if (depth > 64) fail("{}: nested too deeply for a tokenizer", path.string());
-    return true;
-  };
-  const auto sorted = nlohmann::json::parse(text, shallow, false);
-  if (sorted.is_discarded()) return parse_json(text, path.string());  // throws, with line and column
-  return Json(sorted);
-}
-
 // An optional file of the folder; an empty object when it is not there.
 Json read_object_if_there(const fs::path& path) { return is_there(path) ? read_object(path) : Json::object(); }
 
@@ -105,8 +91,10 @@ Json stop_ids(const ModelConfig& config) {
 Model load_hugging_face(const fs::path& folder, at::ScalarType dtype) {
   const fs::path config_path = folder / "config.json";
   ModelConfig config = config_from_hugging_face(read_object(config_path), config_path.string());
-  const fs::path tokenizer_path = folder / "tokenizer.json";
-  text::Tokenizer tokenizer = text::Tokenizer::from_json(read_tokenizer(tokenizer_path), tokenizer_path.string());
+  // A folder without tokenizer.json may still have SentencePiece's own file.
+  fs::path tokenizer_path = folder / "tokenizer.json";
+  if (!is_there(tokenizer_path) && is_there(folder / "tokenizer.model")) tokenizer_path = folder / "tokenizer.model";
+  text::Tokenizer tokenizer = text::Tokenizer::from_file(tokenizer_path);
   if (static_cast<int64_t>(tokenizer.size()) > config.vocab_size) {
     fail("{}: the tokenizer has {} tokens, the embedding only {}", tokenizer_path.string(), tokenizer.size(),
          config.vocab_size);

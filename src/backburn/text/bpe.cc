@@ -7,11 +7,16 @@
 #include <queue>
 #include <utility>
 
+#include "backburn/base/error.h"
+#include "backburn/text/byte_level.h"
+#include "backburn/text/utf8.h"
+
 namespace backburn::text {
 namespace {
 
 constexpr uint64_t empty = std::numeric_limits<uint64_t>::max();
 constexpr size_t short_piece = 48;
+constexpr std::string_view word_mark = "\u2581";
 
 uint64_t pair_of(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
@@ -127,6 +132,114 @@ size_t Merges::apply_long(std::span<int32_t> tokens) const {
   }
   const auto end = std::remove(tokens.begin(), tokens.end(), gone);
   return static_cast<size_t>(end - tokens.begin());
+}
+
+Bpe::Bpe(const TokenizerParts& parts, const TokenIds& ids, const std::vector<int32_t>& byte_ids, bool byte_level,
+         const std::string& origin)
+    : model_(&parts.model), ids_(&ids), byte_level_(byte_level), merges_(parts.model.merges.size()) {
+  if (model_->byte_fallback) fallback_ids_ = byte_ids;
+  if (byte_level_) {
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      std::string character;
+      append_utf8(character, byte_character(byte));
+      byte_ids_[byte] = ids.find(character);
+    }
+    for (size_t id = 0; model_->ignore_merges && id < parts.tokens.size(); ++id) {
+      if (!parts.in_model[id]) continue;
+      if (auto bytes = bytes_of_characters(parts.tokens[id])) {
+        ignoring_merges_.emplace(std::move(*bytes), static_cast<int32_t>(id));
+      }
+    }
+  }
+  add_merges(parts, ids, origin);
+}
+
+void Bpe::add_merges(const TokenizerParts& parts, const TokenIds& ids, const std::string& origin) {
+  const auto& list = model_->merges;
+  const std::string& prefix = model_->subword_prefix;
+  bool crossing = ids.find(word_mark) < 0;
+  for (size_t i = 0; i < list.size(); ++i) {
+    const auto& [left, right] = list[i];
+    const auto id_of = [&](const std::string& token) {
+      const int32_t id = ids.find(token);
+      if (id < 0) {
+        fail("{}: merge {} (\"{} {}\") names the token \"{}\", which the vocabulary lacks.", origin, i, left, right,
+             token);
+      }
+      return id;
+    };
+    const int32_t left_id = id_of(left);
+    const int32_t right_id = id_of(right);
+    const std::string merged = left + (right.starts_with(prefix) ? right.substr(prefix.size()) : right);
+    const int32_t rank = model_->merge_ranks.empty() ? static_cast<int32_t>(i) : model_->merge_ranks[i];
+    merges_.add(left_id, right_id, rank, id_of(merged));
+    crossing = crossing || (right.starts_with(word_mark) && !left.ends_with(word_mark));
+  }
+  words_are_apart_ = !crossing && !byte_level_ && prefix.empty() && model_->word_suffix.empty() &&
+                     !model_->ignore_merges && !parts.tokens.empty();
+}
+
+void Bpe::begin_with_bytes(std::string_view piece, std::vector<int32_t>& symbols) const {
+  bool after_unknown = false;
+  for (char c : piece) {
+    const int32_t id = byte_ids_[static_cast<unsigned char>(c)];
+    if (id >= 0) {
+      symbols.push_back(id);
+      after_unknown = false;
+    } else if (model_->unknown >= 0) {
+      if (!(model_->fuse_unknown && after_unknown)) symbols.push_back(model_->unknown);
+      after_unknown = true;
+    }
+  }
+}
+
+void Bpe::begin_with_characters(std::string_view piece, std::vector<int32_t>& symbols) const {
+  // An unknown token waits until something known follows (bytes don't count), as in `tokenizers`.
+  bool waiting = false;
+  std::string decorated;
+  for (size_t at = 0; at < piece.size();) {
+    std::string_view character = piece.substr(at, utf8_step(piece, at).length);
+    const bool first = at == 0;
+    at += character.size();
+    const bool last = at == piece.size();
+    if ((!first && !model_->subword_prefix.empty()) || (last && !model_->word_suffix.empty())) {
+      decorated = first ? "" : model_->subword_prefix;
+      decorated += character;
+      if (last) decorated += model_->word_suffix;
+      character = decorated;
+    }
+    const auto fallback = [&](char c) { return fallback_ids_[static_cast<unsigned char>(c)]; };
+    if (const int32_t id = ids_->find(character); id >= 0) {
+      if (waiting) symbols.push_back(model_->unknown);
+      waiting = false;
+      symbols.push_back(id);
+    } else if (!fallback_ids_.empty() &&
+               std::all_of(character.begin(), character.end(), [&](char c) { return fallback(c) >= 0; })) {
+      for (char c : character) symbols.push_back(fallback(c));
+    } else if (model_->unknown >= 0) {
+      if (waiting && !model_->fuse_unknown) symbols.push_back(model_->unknown);
+      waiting = true;
+    }
+  }
+  if (waiting) symbols.push_back(model_->unknown);
+}
+
+void Bpe::encode(std::string_view piece, std::vector<int32_t>& ids) const {
+  if (model_->ignore_merges && byte_level_) {
+    const auto found = ignoring_merges_.find(std::string(piece));
+    if (found != ignoring_merges_.end()) {
+      ids.push_back(found->second);
+      return;
+    }
+  } else if (model_->ignore_merges) {
+    if (const int32_t id = ids_->find(piece); id >= 0) {
+      ids.push_back(id);
+      return;
+    }
+  }
+  const size_t begin = ids.size();
+  byte_level_ ? begin_with_bytes(piece, ids) : begin_with_characters(piece, ids);
+  ids.resize(begin + merges_.apply(std::span(ids).subspan(begin)));
 }
 
 }  // namespace backburn::text

@@ -1,8 +1,14 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
+
+#include "backburn/text/tokenizer_parts.h"
 
 namespace backburn::text {
 
@@ -38,6 +44,37 @@ class Merges {
 
   std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
   size_t used_ = 0;
+};
+
+/// Byte-pair encoding (Sennrich 2016, arXiv 1508.07909): a piece begins as characters, or bytes, and merges.
+class Bpe {
+ public:
+  /// Refers to `parts` and `ids` (the model's). `byte_ids`: those of "<0x00>" … "<0xFF>", for byte fallback.
+  /// `byte_level`: pieces are bytes, which the vocabulary writes in GPT-2's characters. Errors: merges that name
+  /// missing tokens.
+  Bpe(const TokenizerParts& parts, const TokenIds& ids, const std::vector<int32_t>& byte_ids, bool byte_level,
+      const std::string& origin);
+
+  /// Appends the ids of `piece` (UTF-8, not empty). Where there is no unknown token, what no token spells is left out.
+  void encode(std::string_view piece, std::vector<int32_t>& ids) const;
+
+  /// No merge crosses the beginning of a word that SentencePiece marks ("▁" after another character): pieces may be cut
+  /// there.
+  bool words_are_apart() const { return words_are_apart_; }
+
+ private:
+  void add_merges(const TokenizerParts& parts, const TokenIds& ids, const std::string& origin);
+  void begin_with_bytes(std::string_view piece, std::vector<int32_t>& symbols) const;
+  void begin_with_characters(std::string_view piece, std::vector<int32_t>& symbols) const;
+
+  const ModelParts* model_;
+  const TokenIds* ids_;
+  bool byte_level_;
+  bool words_are_apart_ = false;
+  std::array<int32_t, 256> byte_ids_{};                       // byte_level: −1: no token is this byte
+  std::vector<int32_t> fallback_ids_;                         // "<0x0A>"; empty: no byte fallback
+  std::unordered_map<std::string, int32_t> ignoring_merges_;  // byte_level: whole pieces
+  Merges merges_;
 };
 
 }  // namespace backburn::text

@@ -1,11 +1,42 @@
 #include "backburn/text/chat_template.h"
 
+#include <map>
+#include <stdexcept>
+#include <vector>
+
 #include "backburn/base/error.h"
 #include "backburn/text/jinja_eval.h"
 #include "backburn/text/jinja_syntax.h"
 #include "backburn/text/utf8.h"
 
 namespace backburn::text {
+namespace {
+
+// Throws std::length_error when nested too deeply.
+jinja::Value value_of(const Json& json) {
+  switch (json.type()) {
+    case Json::value_t::boolean: return json.get<bool>();
+    case Json::value_t::number_integer:
+    case Json::value_t::number_unsigned: return json.get<int64_t>();
+    case Json::value_t::number_float: return json.get<double>();
+    case Json::value_t::string: return jinja::string_value(repaired_utf8(json.get_ref<const std::string&>()));
+    case Json::value_t::array: {
+      std::vector<jinja::Value> items;
+      for (const Json& item : json) items.push_back(value_of(item));
+      return jinja::list_value(std::move(items));
+    }
+    case Json::value_t::object: {
+      std::vector<std::pair<jinja::Value, jinja::Value>> items;
+      for (const auto& [key, item] : json.items()) {
+        items.emplace_back(jinja::string_value(repaired_utf8(key)), value_of(item));
+      }
+      return jinja::dict_value(std::move(items));
+    }
+    default: return jinja::None{};
+  }
+}
+
+}  // namespace
 
 struct ChatTemplate::Parsed {
   std::string source;
@@ -35,6 +66,19 @@ std::string ChatTemplate::render(std::span<const Message> messages, bool add_gen
                         {"eos_token", text_of(eos_token)},
                         {"tools", jinja::None{}},
                         {"documents", jinja::None{}}});
+}
+
+std::string ChatTemplate::render(const Json& variables) const {
+  if (!variables.is_object()) {
+    fail("{}: the variables must be an object, found {}.", parsed_->origin, variables.type_name());
+  }
+  std::map<std::string, jinja::Value> values;
+  try {
+    for (const auto& [name, json] : variables.items()) values[name] = value_of(json);
+  } catch (const std::length_error& error) {
+    fail("{}: {}.", parsed_->origin, error.what());
+  }
+  return jinja::render(parsed_->block, parsed_->origin, std::move(values));
 }
 
 const std::string& ChatTemplate::source() const { return parsed_->source; }

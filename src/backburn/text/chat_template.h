@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "backburn/base/json.h"
+
 namespace backburn::text {
 
 /// One turn of a conversation.
@@ -27,6 +29,10 @@ class ChatTemplate {
   /// type, a limit reached.
   std::string render(std::span<const Message> messages, bool add_generation_prompt, const std::string& bos_token,
                      const std::string& eos_token) const;
+
+  /// The text for any variables: "messages" with tool calls, "tools", "documents", "enable_thinking", … What is missing
+  /// is undefined, so Transformers' defaults ("tools" null, …) must be given. Errors: as above, or not an object.
+  std::string render(const Json& variables) const;
 
   /// The template as it was given.
   const std::string& source() const;

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backburn/base/json.h"
@@ -8,41 +10,47 @@
 
 namespace backburn::text {
 
-/// The steps that cut a text into pieces before byte-pair merging, as a tokenizer.json's "pre_tokenizer" has
-/// them: Sequence, Split, Digits, and, once and last, ByteLevel.
+/// Where a space is put before a text: nowhere, at the beginning, or at the beginning of every part between added
+/// tokens. Metaspace's "prepend_scheme".
+enum class Prefix { never, first, always };
+
+/// The steps that cut a text into pieces before the model sees it, as a tokenizer.json's "pre_tokenizer" has them:
+/// BertPreTokenizer, ByteLevel, CharDelimiterSplit, Digits, FixedLength, Metaspace, Punctuation, Sequence, Split,
+/// Whitespace, WhitespaceSplit.
 class PreTokenizer {
  public:
-  /// Errors: another type of step, a missing or wrong value, no ByteLevel step.
+  /// Null: the whole text is one piece. Errors: another type of step, a missing or wrong value.
   static PreTokenizer from_json(const Json& json, const std::string& where);
 
-  /// Cuts `text` (UTF-8) into pieces, none empty. `text` may grow by the spaces that `add_prefix_space` asks
-  /// for.
-  std::vector<Span> apply(std::string& text) const;
+  /// Cuts `text` (UTF-8) into pieces, none empty, in order, and rewrites it where a step asks for that. `at_start`: the
+  /// text stands at the beginning of the whole.
+  std::vector<Span> apply(std::string& text, bool at_start) const;
+
+  /// The last step is ByteLevel: pieces are bytes that the model still has to see as byte_characters(piece).
+  bool byte_level() const { return byte_level_; }
 
  private:
   enum class Behavior { isolated, removed, contiguous, merged_with_previous, merged_with_next };
+  enum class Kind { split, prefix_space, byte_characters, metaspace, fixed_length };
   struct Step {
-    Regex regex;
+    Kind kind = Kind::split;
+    std::optional<Regex> regex{};
     Behavior behavior = Behavior::isolated;
     bool invert = false;
+    std::string replacement{};       // metaspace
+    Prefix prefix = Prefix::always;  // metaspace
+    bool cut = true;                 // metaspace: before each replacement
+    size_t length = 0;               // fixed_length, in characters
   };
   PreTokenizer() = default;
   void add_steps(const Json& json, const std::string& where, int depth);
-  static std::vector<Span> split(const Step& step, std::string_view text, const std::vector<Span>& parts);
+  void add_split(const std::string& regex, Behavior behavior, const std::string& where);
+  static Behavior behavior_field(const Json& json, const std::string& where);
+  static std::vector<Span> split(const std::vector<std::vector<Span>>& matches, Behavior behavior, bool invert,
+                                 const std::vector<Span>& parts);
 
   std::vector<Step> steps_;
   bool byte_level_ = false;
-  bool add_prefix_space_ = false;
-  size_t steps_before_prefix_ = 0;
 };
-
-/// The pre-tokenizer (and normalizer) that a GGUF file names by tokenizer.ggml.pre.
-struct NamedPreTokenizer {
-  Json normalizer;  ///< null or {"type": "NFC"}
-  Json pre_tokenizer;
-  bool ignore_merges = false;
-};
-/// Errors: a name that is not known; the known ones are listed.
-NamedPreTokenizer named_pre_tokenizer(const std::string& name, const std::string& origin);
 
 }  // namespace backburn::text

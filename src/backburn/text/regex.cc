@@ -22,7 +22,7 @@ constexpr size_t largest_jit_stack = 64 << 20;
 // PCRE2 10.42 (Unicode 14) does: characters newer than Unicode 14, and U+180E. Before matching, such a
 // character is replaced by a stand-in of the right class with as many UTF-8 bytes.
 // tests/text/tokenizer_test.cc compares all code points.
-enum class Class : uint8_t { upper, lower, letter, number, mark, other };
+enum class Class : uint8_t { upper, lower, letter, number, mark, punctuation, symbol, other };
 struct ReferenceClass {
   char32_t first;
   char32_t last;
@@ -34,8 +34,14 @@ constexpr ReferenceClass reference_classes[] = {
     {0xCF3, 0xCF3, Class::mark},
     {0xECE, 0xECE, Class::mark},
     {0x180E, 0x180E, Class::other},
+    {0x1B4E, 0x1B4F, Class::punctuation},
+    {0x1B7F, 0x1B7F, Class::punctuation},
     {0x1C89, 0x1C89, Class::upper},
     {0x1C8A, 0x1C8A, Class::lower},
+    {0x2427, 0x2429, Class::symbol},
+    {0x2FFC, 0x2FFF, Class::symbol},
+    {0x31E4, 0x31E5, Class::symbol},
+    {0x31EF, 0x31EF, Class::symbol},
     {0xA7CB, 0xA7CC, Class::upper},
     {0xA7CD, 0xA7CD, Class::lower},
     {0xA7DA, 0xA7DA, Class::upper},
@@ -46,8 +52,10 @@ constexpr ReferenceClass reference_classes[] = {
     {0x10D4A, 0x10D4F, Class::letter},
     {0x10D50, 0x10D65, Class::upper},
     {0x10D69, 0x10D6D, Class::mark},
+    {0x10D6E, 0x10D6E, Class::punctuation},
     {0x10D6F, 0x10D6F, Class::letter},
     {0x10D70, 0x10D85, Class::lower},
+    {0x10D8E, 0x10D8F, Class::symbol},
     {0x10EC2, 0x10EC4, Class::letter},
     {0x10EFC, 0x10EFF, Class::mark},
     {0x1123F, 0x11240, Class::letter},
@@ -65,9 +73,13 @@ constexpr ReferenceClass reference_classes[] = {
     {0x113D1, 0x113D1, Class::letter},
     {0x113D2, 0x113D2, Class::mark},
     {0x113D3, 0x113D3, Class::letter},
+    {0x113D4, 0x113D5, Class::punctuation},
+    {0x113D7, 0x113D8, Class::punctuation},
     {0x113E1, 0x113E2, Class::mark},
     {0x116D0, 0x116E3, Class::number},
+    {0x11B00, 0x11B09, Class::punctuation},
     {0x11BC0, 0x11BE0, Class::letter},
+    {0x11BE1, 0x11BE1, Class::punctuation},
     {0x11BF0, 0x11BF9, Class::number},
     {0x11F00, 0x11F01, Class::mark},
     {0x11F02, 0x11F02, Class::letter},
@@ -76,6 +88,7 @@ constexpr ReferenceClass reference_classes[] = {
     {0x11F12, 0x11F33, Class::letter},
     {0x11F34, 0x11F3A, Class::mark},
     {0x11F3E, 0x11F42, Class::mark},
+    {0x11F43, 0x11F4F, Class::punctuation},
     {0x11F50, 0x11F59, Class::number},
     {0x11F5A, 0x11F5A, Class::mark},
     {0x1342F, 0x1342F, Class::letter},
@@ -87,11 +100,14 @@ constexpr ReferenceClass reference_classes[] = {
     {0x1611E, 0x1612F, Class::mark},
     {0x16130, 0x16139, Class::number},
     {0x16D40, 0x16D6C, Class::letter},
+    {0x16D6D, 0x16D6F, Class::punctuation},
     {0x16D70, 0x16D79, Class::number},
     {0x18CFF, 0x18CFF, Class::letter},
     {0x1B132, 0x1B132, Class::letter},
     {0x1B155, 0x1B155, Class::letter},
+    {0x1CC00, 0x1CCEF, Class::symbol},
     {0x1CCF0, 0x1CCF9, Class::number},
+    {0x1CD00, 0x1CEB3, Class::symbol},
     {0x1D2C0, 0x1D2D3, Class::number},
     {0x1DF25, 0x1DF2A, Class::lower},
     {0x1E030, 0x1E06D, Class::letter},
@@ -103,6 +119,25 @@ constexpr ReferenceClass reference_classes[] = {
     {0x1E5EE, 0x1E5EF, Class::mark},
     {0x1E5F0, 0x1E5F0, Class::letter},
     {0x1E5F1, 0x1E5FA, Class::number},
+    {0x1E5FF, 0x1E5FF, Class::punctuation},
+    {0x1F6DC, 0x1F6DC, Class::symbol},
+    {0x1F774, 0x1F776, Class::symbol},
+    {0x1F77B, 0x1F77F, Class::symbol},
+    {0x1F7D9, 0x1F7D9, Class::symbol},
+    {0x1F8B2, 0x1F8BB, Class::symbol},
+    {0x1F8C0, 0x1F8C1, Class::symbol},
+    {0x1FA75, 0x1FA77, Class::symbol},
+    {0x1FA87, 0x1FA89, Class::symbol},
+    {0x1FA8F, 0x1FA8F, Class::symbol},
+    {0x1FAAD, 0x1FAAF, Class::symbol},
+    {0x1FABB, 0x1FABF, Class::symbol},
+    {0x1FAC6, 0x1FAC6, Class::symbol},
+    {0x1FACE, 0x1FACF, Class::symbol},
+    {0x1FADA, 0x1FADC, Class::symbol},
+    {0x1FADF, 0x1FADF, Class::symbol},
+    {0x1FAE8, 0x1FAE9, Class::symbol},
+    {0x1FAF7, 0x1FAF8, Class::symbol},
+    {0x1FBCB, 0x1FBEF, Class::symbol},
     {0x2B739, 0x2B739, Class::letter},
     {0x2EBF0, 0x2EE5D, Class::letter},
     {0x31350, 0x323AF, Class::letter},
@@ -125,7 +160,12 @@ char32_t stand_in(Class klass, size_t length) {
     case Class::lower: return astral ? 0x10428 : 0x1E01;
     case Class::letter: return astral ? 0x20000 : 0x4E00;  // ideographs
     case Class::number: return astral ? 0x1D7CE : 0x0966;  // MATHEMATICAL BOLD DIGIT ZERO; DEVANAGARI DIGIT ZERO
-    case Class::mark: return astral ? 0xE0100 : 0x0900;  // VARIATION SELECTOR-17; DEVANAGARI SIGN INVERTED CANDRABINDU
+    case Class::mark:
+      return astral ? 0xE0100 : 0x0900;  // VARIATION SELECTOR-17; DEVANAGARI SIGN INVERTED CANDRABINDU
+    // BALINESE PANTI LANTANG, OLD UYGHUR PUNCTUATION BAR: the Punctuation pre-tokenizer, whose tables are older, does
+    // not count these either.
+    case Class::punctuation: return astral ? 0x10F86 : 0x1B7D;
+    case Class::symbol: return astral ? 0x1F600 : 0x2190;  // GRINNING FACE; LEFTWARDS ARROW
     case Class::other: break;
   }
   return astral ? 0xE0001 : 0x2060;  // format characters
@@ -150,6 +190,59 @@ std::optional<std::string> with_reference_classes(std::string_view text) {
     at += step.length;
   }
   return replaced;
+}
+
+// What \w matches in Oniguruma.
+constexpr std::string_view word_class =
+    R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE}\x{24B6}-\x{24E9}\x{1F130}-\x{1F149}\x{1F150}-\x{1F169})"
+    R"(\x{1F170}-\x{1F189})";
+
+// The pattern as PCRE2 writes what Oniguruma means: \w and \h differ. What PCRE2 would silently read otherwise is
+// refused.
+std::string translated(const std::string& pattern, const std::string& where) {
+  std::string result;
+  bool in_class = false;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    const char c = pattern[i];
+    const char next = i + 1 < pattern.size() ? pattern[i + 1] : '\0';
+    if (c == '\\') {
+      ++i;
+      if ((next == 'w' || next == 'W') && !in_class) {
+        result.append(next == 'w' ? "[" : "[^").append(word_class).append("]");
+      } else if (next == 'w') {
+        result.append(word_class);
+      } else if (next == 'h') {
+        result.append(in_class ? "0-9A-Fa-f" : "[0-9A-Fa-f]");
+      } else if (next == 'W' || next == 'H') {
+        fail("{}: \\{} in a regular expression is not supported here.", where, next);
+      } else {
+        result.push_back(c);
+        if (next != '\0') result.push_back(next);
+      }
+      continue;
+    }
+    if (in_class && c == '[' && next == ':') {  // [:alpha:]
+      const size_t end = pattern.find(":]", i);
+      if (end != std::string::npos) {
+        result.append(pattern, i, end + 2 - i);
+        i = end + 1;
+        continue;
+      }
+    }
+    if (in_class && (c == '[' || (c == '&' && next == '&'))) {
+      fail("{}: character classes inside each other, and their intersection (&&), are not supported.", where);
+    }
+    result.push_back(c);
+    if (!in_class && c == '[') {
+      in_class = true;
+      // A bracket that comes first is one of the class.
+      if (next == '^') result.push_back(pattern[++i]);
+      if (i + 1 < pattern.size() && pattern[i + 1] == ']') result.push_back(pattern[++i]);
+    } else if (in_class && c == ']') {
+      in_class = false;
+    }
+  }
+  return result;
 }
 
 std::string message_of(int code) {
@@ -179,8 +272,9 @@ struct Regex::Code {
   std::string where;
 };
 
-Regex Regex::compile(const std::string& pattern, const std::string& where) {
-  if (!is_utf8(pattern)) fail("{}: the regular expression is not UTF-8.", where);
+Regex Regex::compile(const std::string& source, const std::string& where) {
+  if (!is_utf8(source)) fail("{}: the regular expression is not UTF-8.", where);
+  const std::string pattern = translated(source, where);
   int error = 0;
   size_t offset = 0;
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),

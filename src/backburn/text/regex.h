@@ -19,7 +19,7 @@ struct Span {
 class Regex {
  public:
   /// Errors: not a regular expression; `where` (file and key) and the place in the pattern are named.
-  static Regex compile(const std::string& pattern, const std::string& where);
+  static Regex compile(const std::string& source, const std::string& where);
   /// The pattern that matches `text` and nothing else.
   static Regex literal(const std::string& text, const std::string& where);
 

@@ -11,43 +11,35 @@
 #include <vector>
 
 #include "backburn/base/json.h"
+#include "backburn/text/decoder.h"
+#include "backburn/text/gguf_vocabulary.h"
 
 namespace backburn::text {
 
-/// What a GGUF file says of its tokenizer.
-struct Vocabulary {
-  /// tokenizer.ggml.pre, the name of the pre-tokenizer: "smollm", "qwen2", "gpt-2", "llama-bpe", …
-  std::string pre;
-  /// tokenizer.ggml.tokens; a token's id is its place.
-  std::vector<std::string> tokens{};
-  /// tokenizer.ggml.token_type, one per token or empty (all normal):
-  /// 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte.
-  std::vector<int32_t> token_types{};
-  /// tokenizer.ggml.merges, best first, "left right".
-  std::vector<std::string> merges{};
-};
-
-/// Byte-level BPE, as GPT-2 and its heirs use it (SmolLM2, Qwen, Llama 3, …). Ids are those of Hugging Face
-/// `tokenizers` (tests/model/tokenizer_parity_test.cc). A value: copies share the tables; safe to use from
-/// many threads.
+/// From text to ids and back, for every kind of tokenizer that a tokenizer.json, a tokenizer.model or a GGUF file
+/// describes: BPE (of bytes as GPT-2 and its heirs, or of characters as SentencePiece), Unigram, WordPiece. Ids are
+/// those of Hugging Face `tokenizers` or of the sentencepiece library (tests/text/tokenizer_kinds_test.cc). A value:
+/// copies share the tables; safe to use from many threads.
 class Tokenizer {
  public:
-  /// From a Hugging Face tokenizer.json: model BPE, byte-level. `origin` (a file name) is named in errors.
-  /// Errors: another model or pre-tokenizer type, ids out of range or given twice, merges that name missing
-  /// tokens.
+  /// From a Hugging Face tokenizer.json. `origin` (a file name) is named in errors. Errors: a part of unknown type, ids
+  /// out of range or given twice, merges that name missing tokens.
   static Tokenizer from_json(const Json& tokenizer_json, const std::string& origin);
 
-  /// from_json of a file. Faster than from_json(read_json_file(path)): an ordered Json of a large vocabulary
-  /// takes quadratic time to parse (151,936 tokens: most of a minute).
-  static Tokenizer from_file(const std::filesystem::path& path);
-
-  /// from_file of text already read.
+  /// from_json of text.
   static Tokenizer from_json_text(std::string_view text, const std::string& origin);
 
-  /// From GGUF metadata. Errors: an unknown `pre`, lists of unequal length, merges that name missing tokens.
+  /// From a tokenizer.json, or, when the name ends so, a SentencePiece tokenizer.model.
+  static Tokenizer from_file(const std::filesystem::path& path);
+
+  /// From the bytes of a SentencePiece tokenizer.model (sentencepiece.h).
+  static Tokenizer from_sentencepiece(std::string_view bytes, const std::string& origin);
+
+  /// From GGUF metadata (gguf_vocabulary.h).
   static Tokenizer from_vocabulary(const Vocabulary& vocabulary, const std::string& origin);
 
-  /// A tokenizer.json that Hugging Face `tokenizers` loads and that gives equal ids.
+  /// A tokenizer.json that Hugging Face `tokenizers` loads and that gives equal ids (nearly, for SentencePiece: its
+  /// normalizer has no exact counterpart there).
   Json to_json() const;
 
   /// The ids of `text`, without adding bos or eos. Bytes that are not UTF-8 count as U+FFFD, as Python's
@@ -58,8 +50,9 @@ class Tokenizer {
   /// The text of `ids`; what is not UTF-8 in the end becomes U+FFFD. Errors: an id outside [0, size()).
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = true) const;
 
-  /// The bytes that `id` stands for, perhaps part of a character. Errors: an id outside [0, size()).
-  std::string_view bytes_of(int32_t id) const;
+  /// `ids` with what the file's post-processor puts around a single text ("<s>" before it, …). Chat templates write
+  /// these tokens themselves.
+  std::vector<int32_t> with_special_tokens(std::vector<int32_t> ids) const;
 
   /// The id of a token as the vocabulary writes it ("Ġthe", "<|im_end|>").
   std::optional<int32_t> id_of(std::string_view token) const;
@@ -74,21 +67,21 @@ class Tokenizer {
   int64_t size() const;
 
  private:
+  friend class StreamDecoder;
   struct Tables;
-  using Entries = std::vector<std::pair<std::string, Json>>;
-  // `json` without its model.vocab, and that.
-  static Tokenizer load(const Json& json, const Entries& vocabulary, const std::string& origin);
+  static Tokenizer of(TokenizerParts parts, const std::string& origin);
   explicit Tokenizer(std::shared_ptr<const Tables> tables) : tables_(std::move(tables)) {}
   std::shared_ptr<const Tables> tables_;
 };
 
-/// Streaming decode: gives only whole UTF-8 characters; the concatenation of all that push() and finish()
-/// return is what decode() of all ids returns. Special tokens are left out. The Tokenizer is kept by value.
+/// Streaming decode: gives only whole UTF-8 characters, as soon as nothing that follows can change them; the
+/// concatenation of all that push() and finish() return is what decode() of all ids returns. The Tokenizer is kept by
+/// value.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens = true);
 
-  /// The characters that `id` completes, perhaps none.
+  /// The characters that `id` completes, perhaps none. Errors: an id outside [0, size()).
   std::string push(int32_t id);
 
   /// What is left: U+FFFD for an unfinished character. The decoder is then as new.
@@ -96,7 +89,8 @@ class StreamDecoder {
 
  private:
   Tokenizer tokenizer_;
-  std::string pending_;
+  bool skip_special_tokens_;
+  Decoder::State state_;
 };
 
 }  // namespace backburn::text

@@ -38,7 +38,19 @@ size_t utf8_length(std::string_view text);
 /// U+001C–U+001F, which Python adds) have it.
 bool is_white_space(char32_t code_point);
 
-/// Unicode Normalization Form C of UTF-8 text.
-std::string nfc(std::string_view text);
+/// What \w matches in the regular expressions of Rust, in which Hugging Face `tokenizers` is written: letters, marks,
+/// digits, connecting punctuation and what else Unicode calls alphabetic.
+bool is_word_character(char32_t code_point);
+
+/// The general category by utf8proc's tables: "Lu", "Mn", …
+const char* category(char32_t code_point);
+
+/// `text` (UTF-8) with every character in lower case, as Rust's char::to_lowercase has it.
+std::string lowercase(std::string_view text);
+
+/// The normalization forms of Unicode.
+enum class NormalForm { nfc, nfd, nfkc, nfkd };
+/// UTF-8 text brought to that form.
+std::string normal_form(std::string_view text, NormalForm form);
 
 }  // namespace backburn::text
