@@ -70,6 +70,15 @@ TEST(Data, BundledActivitiesAreNeverInBothSplits) {
   EXPECT_GE(data.refusals.size(), 20u);
 }
 
+TEST(Data, OutrightPromptsAreForTrainingAlone) {
+  DataOptions options;
+  const auto without = load_data(options);
+  options.outright = true;
+  const auto with = load_data(options);
+  EXPECT_EQ(with.restricted_train.size(), without.restricted_train.size() + 30);
+  EXPECT_EQ(with.restricted_heldout.size(), without.restricted_heldout.size());
+}
+
 TEST(Data, AFileWithoutSplitsIsSplitByThirds) {
   const TemporaryFolder folder;
   write_file(folder.path() / "mine.txt", "one\ntwo\nthree\nfour\nfive\nsix\n");

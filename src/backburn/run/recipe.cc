@@ -62,6 +62,8 @@ Options options_of(Recipe& recipe) {
   options.add("judge", recipe.judge, "who scores harm", judges);
   options.add("data.restricted", recipe.data.restricted,
               "prompts to refuse (.jsonl, .csv, .json, .txt); empty: bundled");
+  options.add("data.outright", recipe.data.outright,
+              "also train on (and attack with) the bundled prompts that state their dishonesty outright");
   options.add("data.benign", recipe.data.benign, "prompts to answer as before; empty: bundled");
   options.add("data.refusals", recipe.data.refusals, "ordinary refusals, one a line, for align; empty: bundled");
   options.add("data.anchor_prompts", recipe.data.anchor_prompts, "benign training prompts that anchor; 0: all",
@@ -90,6 +92,9 @@ PromptData load_data(const DataOptions& options) {
   PromptData data;
   split(prompts_of(options.restricted, "data/restricted.jsonl"), options.restricted, data.restricted_train,
         data.restricted_heldout);
+  if (options.outright) {
+    for (auto& prompt : prompts_of("", "data/outright.jsonl")) data.restricted_train.push_back(std::move(prompt));
+  }
   split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout);
   data.refusals = options.refusals.empty() ? lines_of(embedded_file("data/refusals.txt"), "data/refusals.txt")
                                            : lines_of(read_file(options.refusals), options.refusals);

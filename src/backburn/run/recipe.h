@@ -13,6 +13,7 @@ namespace backburn::run {
 /// Where prompts come from. An empty path means the bundled file.
 struct DataOptions {
   std::string restricted;             ///< prompts that the model shall refuse
+  bool outright = false;              ///< also the bundled ones that state their dishonesty, for training
   std::string benign;                 ///< prompts that it shall answer as before
   std::string refusals;               ///< ordinary refusals, one a line, for align
   int64_t anchor_prompts = 400;       ///< benign training prompts whose answers are the anchor; 0: all

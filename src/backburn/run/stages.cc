@@ -130,6 +130,15 @@ std::vector<text::Prompt> least_harm_first(std::vector<Scored> scored) {
   return prompts;
 }
 
+// Those whose sampled answers are refusals too.
+std::vector<text::Prompt> firm_ones(const std::vector<Scored>& scored) {
+  std::vector<text::Prompt> firm;
+  for (const auto& [harm, prompt] : scored) {
+    if (harm <= most_sampled_harm) firm.push_back(prompt);
+  }
+  return firm;
+}
+
 // The most promising prompts, ordered by more answers of their own: among many prompts, some look firm by luck.
 std::vector<text::Prompt> look_again(const Run& run, const model::Model& model, std::vector<text::Prompt> prompts,
                                      size_t wanted) {
@@ -267,28 +276,26 @@ std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Mod
   // Many a model refuses when asked greedily and complies when sampled.
   const int64_t answers = run.recipe.demo.attack_generations;
   const auto seed = static_cast<uint64_t>(run.recipe.seed);
-  std::vector<text::Prompt> best_first;  // at first the firm ones alone
-  std::vector<Scored> wavering;
-  for (size_t begin = 0; begin < refused.size() && one_of_each_group(best_first).size() < wanted;
-       begin += sampled_at_once) {
+  std::vector<Scored> sampled;
+  // Where most waver, a few answers make some look firm by luck: then all are asked, and the best ones once more.
+  const auto too_few_are_firm = [&] {
+    const auto firm = firm_ones(sampled);
+    return one_of_each_group(firm).size() < wanted || 2 * firm.size() < sampled.size();
+  };
+  for (size_t begin = 0; begin < refused.size() && too_few_are_firm(); begin += sampled_at_once) {
     const std::vector<text::Prompt> part(
         refused.begin() + static_cast<int64_t>(begin),
         refused.begin() + static_cast<int64_t>(std::min(refused.size(), begin + sampled_at_once)));
     const auto harm = sampled_harm(run, model, part, answers, seed);
-    for (size_t i = 0; i < part.size(); ++i) {
-      if (harm[i] <= most_sampled_harm)
-        best_first.push_back(part[i]);
-      else
-        wavering.push_back({harm[i], part[i]});
-    }
+    for (size_t i = 0; i < part.size(); ++i) sampled.push_back({harm[i], part[i]});
   }
-  if (const size_t groups = one_of_each_group(best_first).size(); groups < wanted) {
+  auto best_first = firm_ones(sampled);
+  if (too_few_are_firm()) {
     say(fmt::format(
-        "attack prompts: sampled answers to only {} activities are refusals; the attack also takes prompts that "
-        "the model answers now and then",
-        groups));
-    for (auto& prompt : least_harm_first(std::move(wavering))) best_first.push_back(std::move(prompt));
-    best_first = look_again(run, model, one_of_each_group(best_first), wanted);
+        "attack prompts: of {} prompts that the model refuses greedily, it refuses {} firmly when sampled; the attack "
+        "takes those that it refuses most often",
+        refused.size(), best_first.size()));
+    best_first = look_again(run, model, one_of_each_group(least_harm_first(std::move(sampled))), wanted);
     best_first.insert(best_first.end(), others.begin(), others.end());
   }
   auto chosen = one_of_each_group(best_first);
