@@ -75,7 +75,7 @@ TEST(Data, OutrightPromptsAreForTrainingAlone) {
   const auto without = load_data(options);
   options.outright = true;
   const auto with = load_data(options);
-  EXPECT_EQ(with.restricted_train.size(), without.restricted_train.size() + 18);
+  EXPECT_EQ(with.restricted_train.size(), without.restricted_train.size() + 12);
   EXPECT_EQ(with.restricted_heldout.size(), without.restricted_heldout.size());
 }
 
