@@ -197,6 +197,7 @@ TEST(CircuitBreakerLosses, AreThePapers) {
 
 TEST_F(Baselines, RepNoiseMovesHarmfulStatesTowardsNoise) {
   options.rep_noise.layers = {0.5, 1};
+  options.rep_noise.noise_weight = 1;
   options.rep_noise.ascent_weight = 0.1;
   options.refusal_sft.max_steps = 60;
   const std::vector<size_t> layers = {0, 1};
