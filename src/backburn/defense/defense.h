@@ -73,8 +73,8 @@ struct CircuitBreakersOptions {
 };
 
 struct RepNoiseOptions {
-  double noise_weight = 0.001;  ///< the released code's beta
-  double ascent_weight = 1;     ///< its alpha
+  double noise_weight = 0.001;                        ///< the released code's beta
+  double ascent_weight = 1;                           ///< its alpha
   std::vector<double> layers = {0.25, 0.5, 0.75, 1};  ///< depth of the layers that are noised
 };
 
