@@ -19,7 +19,9 @@
 #include "backburn/defense/hidden.h"
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/defense/rep_noise.h"
+#include "backburn/defense/token_buncher.h"
 #include "backburn/defense/vaccine.h"
+#include "backburn/generate/rollout.h"
 #include "model/tiny_model.h"
 
 namespace backburn::defense {
@@ -47,6 +49,7 @@ class Baselines : public testing::Test {
     options.harmful.num_generations = 2;
     options.harmful.batch = 4;
     options.deep_alignment.max_prefix = 4;
+    options.token_buncher.warmup_steps = 4;
     auto& sft = options.refusal_sft;
     sft.max_steps = 24;
     sft.train_batch_size = 4;
@@ -305,6 +308,47 @@ TEST_F(Baselines, BoostedHarmfulStepsGainLess) {
   const auto examples = harmful();
   const auto gain = [&](const train::Learner& learner) { return add_attenuation_gradient(learner, examples, 0.1, 0); };
   EXPECT_LT(gain(run("booster")), gain(run("refusal-sft")));
+}
+
+TEST_F(Baselines, TokenBuncherLowersTheEntropyOfItsAnswers) {
+  const auto entropy = [&](const train::Learner& learner) {
+    std::vector<generate::RolloutRequest> requests;
+    for (const auto& prompt : inputs.restricted) requests.push_back({model::chat_prompt(model, prompt.text), 16, 0});
+    generate::RolloutOptions rollout;
+    rollout.max_completion_length = 4;
+    double sum = 0, tokens = 0;
+    for (const auto& group : generate::rollout(learner.network(), requests, rollout)) {
+      for (const auto& completion : group) {
+        sum += std::accumulate(completion.entropies.begin(), completion.entropies.end(), 0.0);
+        tokens += static_cast<double>(completion.entropies.size());
+      }
+    }
+    return sum / tokens;
+  };
+  // To random weights a benign prompt is like a restricted one: the anchor would hold the entropy of both.
+  options.neutralization.anchor.anchor_weight = 0;
+  const double before = entropy(untrained());
+  std::vector<double> losses;
+  EXPECT_LT(entropy(run("token-buncher", [&](const DefenseStep& step) { losses.push_back(step.loss); })), 0.6 * before);
+  EXPECT_EQ(losses[3], 0) << "the noiser in the warm-up";
+  EXPECT_GT(losses[4], 0);
+  options.token_buncher.warmup_steps = 24;
+  EXPECT_LT(entropy(run("token-buncher")), 0.6 * before) << "by the reward alone";
+}
+
+TEST(TokenNoiser, IsTheCrossEntropyWithNoiseOnOtherTokens) {
+  const auto targets = at::tensor({3, 0}, at::kLong);
+  const auto noise = token_noise(targets, 6, 0.2, 7);
+  EXPECT_TRUE(at::allclose(noise.sum(1), at::full({2}, 0.2)));
+  EXPECT_EQ(noise[0][3].item<float>(), 0);
+  EXPECT_EQ(noise[1][0].item<float>(), 0);
+  EXPECT_GT(noise.std().item<double>(), 0.01) << "every token alike";
+  const auto logits = at::arange(12, at::kFloat).view({2, 6}).sin();
+  const auto surprise = -at::log_softmax(logits, -1);
+  const double expected =
+      0.8 * (surprise[0][3] + surprise[1][0]).item<double>() + 0.2 * (noise * surprise).sum().item<double>();
+  EXPECT_NEAR(noised_loss(logits, targets, 0.2, 7).item<double>(), expected, 1e-5);
+  EXPECT_FALSE(at::equal(noise, token_noise(targets, 6, 0.2, 8)));
 }
 
 TEST(Frpo, WeighsTheWorstAnswersMost) {

@@ -87,6 +87,11 @@ struct BoosterOptions {
   double lambda = 5;   ///< weight of the regularizer
 };
 
+struct TokenBuncherOptions {
+  double epsilon = 0.1;       ///< of the noise on other tokens than the sampled one
+  int64_t warmup_steps = 25;  ///< on the entropy alone
+};
+
 struct FrpoOptions {
   double lambda = 0.5;  ///< of the soft minimum; the larger, the nearer to plain GRPO
 };
@@ -103,6 +108,7 @@ struct DefenseOptions {
   RepNoiseOptions rep_noise;
   VaccineOptions vaccine;
   BoosterOptions booster;
+  TokenBuncherOptions token_buncher;
   FrpoOptions frpo;
 };
 
