@@ -19,6 +19,8 @@
 #include "backburn/defense/hidden.h"
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/defense/rep_noise.h"
+#include "backburn/defense/shadow.h"
+#include "backburn/defense/tar.h"
 #include "backburn/defense/token_buncher.h"
 #include "backburn/defense/vaccine.h"
 #include "backburn/generate/rollout.h"
@@ -50,6 +52,9 @@ class Baselines : public testing::Test {
     options.harmful.batch = 4;
     options.deep_alignment.max_prefix = 4;
     options.token_buncher.warmup_steps = 4;
+    options.tar.inner_steps = 4;
+    options.tar.subsample = 2;
+    options.tar.attack_rates = {0.01, 0.02};
     auto& sft = options.refusal_sft;
     sft.max_steps = 24;
     sft.train_batch_size = 4;
@@ -308,6 +313,54 @@ TEST_F(Baselines, BoostedHarmfulStepsGainLess) {
   const auto examples = harmful();
   const auto gain = [&](const train::Learner& learner) { return add_attenuation_gradient(learner, examples, 0.1, 0); };
   EXPECT_LT(gain(run("booster")), gain(run("refusal-sft")));
+}
+
+TEST_F(Baselines, TamperResistanceIsTheGradientOfTheAttackedModelsEntropy) {
+  const auto learner = untrained();
+  const auto examples = harmful();
+  const std::span<const train::Example> all = examples;
+  TarOptions tar = options.tar;
+  tar.inner_steps = 3;
+  tar.subsample = 2;  // one learnt from: after the second step, with weight exp(−schedule)
+  tar.weight = 2;
+  tar.schedule = 0.5;
+  const auto before = learner.adapter.parameters()[3].detach().clone();
+  const double entropy = add_tamper_resistance_gradient(learner, all.first(4), all.subspan(4), tar, 2, 0.01, 9);
+  EXPECT_TRUE(at::equal(learner.adapter.parameters()[3].detach(), before)) << "the learner itself was attacked";
+
+  auto attacked = copy_of(learner);
+  for (const int64_t step : {1, 2}) {
+    train::add_supervised_gradient(attacked.network(), train::examples_of_step(all.first(4), 2, step, 9), 1.0, 1.0);
+    train::optimizer_step({}, 0.01, attacked.parameters(), attacked.optimizer);
+  }
+  const auto batch = pack_answers(all.subspan(4));
+  const auto network = attacked.network();
+  const auto states = train::predicting_states(network, batch.tokens, batch.predictions);
+  const auto logprobs = at::log_softmax(model::logits(network, states), -1);
+  const auto expected = -(logprobs.exp() * logprobs).sum(-1).mean();
+  (expected * (-2 * std::exp(-0.5))).backward();
+  EXPECT_NEAR(entropy, expected.item<double>(), 1e-4);
+  const auto found = learner.parameters(), wanted = attacked.parameters();
+  for (size_t i = 0; i < found.size(); ++i) {
+    EXPECT_TRUE(at::allclose(found[i].grad(), wanted[i].grad(), 1e-3, 1e-5)) << "parameter " << i;
+  }
+}
+
+TEST_F(Baselines, TarsHarmfulLossStaysHigherUnderAttack) {
+  options.refusal_sft.max_steps = 60;
+  options.tar.inner_steps = 8;
+  const auto examples = harmful();
+  const auto attacked_loss = [&](const train::Learner& learner) {
+    auto attacker = copy_of(learner);
+    for (int step = 0; step < 8; ++step) {
+      train::add_supervised_gradient(attacker.network(), examples, 1.0, 1.0);
+      train::optimizer_step({}, 0.01, attacker.parameters(), attacker.optimizer);
+    }
+    return loss_of(attacker, examples);
+  };
+  const auto learner = run("tar");
+  EXPECT_GT(attacked_loss(learner), attacked_loss(run("refusal-sft")) + 0.1);
+  EXPECT_LT(loss_of(learner, refusal_examples(inputs)), 0.7 * loss_of(untrained(), refusal_examples(inputs)));
 }
 
 TEST_F(Baselines, TokenBuncherLowersTheEntropyOfItsAnswers) {

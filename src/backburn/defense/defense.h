@@ -87,6 +87,14 @@ struct BoosterOptions {
   double lambda = 5;   ///< weight of the regularizer
 };
 
+struct TarOptions {
+  int64_t inner_steps = 64;                               ///< K, of a simulated attack
+  int64_t subsample = 4;                                  ///< of these steps, every how many-th is learnt from
+  double weight = 4;                                      ///< λ_TR, of the attacked model's entropy
+  double schedule = 0.0625;                               ///< λ: by how much later steps of an attack weigh more
+  std::vector<double> attack_rates = {1e-4, 5e-4, 1e-3};  ///< one of them for each attack
+};
+
 struct TokenBuncherOptions {
   double epsilon = 0.1;       ///< of the noise on other tokens than the sampled one
   int64_t warmup_steps = 25;  ///< on the entropy alone
@@ -108,6 +116,7 @@ struct DefenseOptions {
   RepNoiseOptions rep_noise;
   VaccineOptions vaccine;
   BoosterOptions booster;
+  TarOptions tar;
   TokenBuncherOptions token_buncher;
   FrpoOptions frpo;
 };

@@ -9,6 +9,7 @@
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/defense/rep_noise.h"
 #include "backburn/defense/reward_neutralization.h"
+#include "backburn/defense/tar.h"
 #include "backburn/defense/token_buncher.h"
 #include "backburn/defense/vaccine.h"
 
@@ -37,6 +38,7 @@ const std::vector<DefenseEntry>& known_defenses() {
       {"rep-noise", "hidden states of harmful answers turned into noise (arXiv 2405.14577)", true, &run_rep_noise},
       {"vaccine", "refusals under perturbed hidden states (arXiv 2402.01109)", true, &run_vaccine},
       {"booster", "a simulated harmful step shall gain little (arXiv 2409.01586)", true, &run_booster},
+      {"tar", "uncertain about harmful answers even after a simulated attack (arXiv 2408.00761)", true, &run_tar},
       {"token-buncher", "RL towards low entropy, and noise on all other tokens (arXiv 2508.20697)", false,
        &run_token_buncher},
       {"frpo", "RL on the soft minimum of a group's rewards (arXiv 2602.08813)", false, &run_frpo},
@@ -90,6 +92,11 @@ void bind_baselines(Options& options, const std::string& at, DefenseOptions& all
   options.add(at + "vaccine.rho", all.vaccine.rho, "norm of the perturbation of hidden states", at_least_0);
   options.add(at + "booster.alpha", all.booster.alpha, "length of the simulated harmful step", at_least_0);
   options.add(at + "booster.lambda", all.booster.lambda, "weight of what that step may gain", at_least_0);
+  options.add(at + "tar.inner_steps", all.tar.inner_steps, "steps of a simulated attack", at_least_1);
+  options.add(at + "tar.subsample", all.tar.subsample, "of these, every how many-th is learnt from", at_least_1);
+  options.add(at + "tar.weight", all.tar.weight, "weight of the attacked model's entropy", at_least_0);
+  options.add(at + "tar.schedule", all.tar.schedule, "by how much later steps of an attack weigh more", at_least_0);
+  options.add(at + "tar.attack_rates", all.tar.attack_rates, "learning rates, one for each attack", at_least_0);
   options.add(at + "token_buncher.epsilon", all.token_buncher.epsilon, "noise on other tokens", share);
   options.add(at + "token_buncher.warmup_steps", all.token_buncher.warmup_steps, "steps on the entropy alone",
               at_least_0);
