@@ -17,6 +17,7 @@
 #include "backburn/defense/frpo.h"
 #include "backburn/defense/harmful_answers.h"
 #include "backburn/defense/hidden.h"
+#include "backburn/defense/lisa.h"
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/defense/rep_noise.h"
 #include "backburn/defense/shadow.h"
@@ -313,6 +314,50 @@ TEST_F(Baselines, BoostedHarmfulStepsGainLess) {
   const auto examples = harmful();
   const auto gain = [&](const train::Learner& learner) { return add_attenuation_gradient(learner, examples, 0.1, 0); };
   EXPECT_LT(gain(run("booster")), gain(run("refusal-sft")));
+}
+
+TEST_F(Baselines, LisaTakesTurns) {
+  options.lisa.rho = 0;
+  options.lisa.alignment_steps = 3;
+  std::string turns;
+  run("lisa", [&](const DefenseStep& step) { turns += step.loss > 0 && step.kl == 0 ? 'r' : 'b'; });
+  EXPECT_EQ(turns, "rrrbbbbbbbrrrbbbbbbbrrrb");
+}
+
+TEST_F(Baselines, LisasProximalGradientIsThatOfTheSquaredDistance) {
+  const auto learner = untrained();
+  std::vector<at::Tensor> point;
+  double square = 0;
+  for (const auto& parameter : learner.parameters()) {
+    point.push_back(parameter.detach() - 0.5);
+    square += 0.25 * static_cast<double>(parameter.numel());
+    parameter.mutable_grad() = at::ones_like(parameter);
+  }
+  EXPECT_NEAR(add_proximal_gradient(learner, point, 3), 1.5 * square, 1e-3 * square);
+  for (const auto& parameter : learner.parameters()) {
+    EXPECT_TRUE(at::allclose(parameter.grad(), at::full_like(parameter, 2.5), 1e-4, 1e-5));
+  }
+}
+
+TEST_F(Baselines, LisasStatesStayTogether) {
+  const auto way = [&](double rho) {
+    options.lisa.rho = rho;
+    const auto learner = run("lisa");
+    double square = 0;
+    const auto start = untrained().parameters(), end = learner.parameters();
+    for (size_t i = 0; i < start.size(); ++i) square += (end[i] - start[i]).square().sum().item<double>();
+    return std::sqrt(square);
+  };
+  EXPECT_LT(way(10), 0.8 * way(0));
+}
+
+TEST_F(Baselines, LisaRefusesAndKeepsBenignAnswers) {
+  options.refusal_sft.max_steps = 60;
+  options.lisa.rho = 0.1;
+  const auto learner = run("lisa");
+  const auto refusals = refusal_examples(inputs);
+  EXPECT_LT(loss_of(learner, refusals), 0.6 * loss_of(untrained(), refusals));
+  EXPECT_LT(benign_kl(learner), 0.5);
 }
 
 TEST_F(Baselines, TamperResistanceIsTheGradientOfTheAttackedModelsEntropy) {

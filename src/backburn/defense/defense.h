@@ -87,6 +87,11 @@ struct BoosterOptions {
   double lambda = 5;   ///< weight of the regularizer
 };
 
+struct LisaOptions {
+  double rho = 1;               ///< weight of the proximal term
+  int64_t alignment_steps = 5;  ///< on refusals, of every train::checkpoint_steps; the others are on benign answers
+};
+
 struct TarOptions {
   int64_t inner_steps = 64;                               ///< K, of a simulated attack
   int64_t subsample = 4;                                  ///< of these steps, every how many-th is learnt from
@@ -116,6 +121,7 @@ struct DefenseOptions {
   RepNoiseOptions rep_noise;
   VaccineOptions vaccine;
   BoosterOptions booster;
+  LisaOptions lisa;
   TarOptions tar;
   TokenBuncherOptions token_buncher;
   FrpoOptions frpo;

@@ -6,6 +6,7 @@
 #include "backburn/defense/defense.h"
 #include "backburn/defense/extended_refusal.h"
 #include "backburn/defense/frpo.h"
+#include "backburn/defense/lisa.h"
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/defense/rep_noise.h"
 #include "backburn/defense/reward_neutralization.h"
@@ -38,6 +39,8 @@ const std::vector<DefenseEntry>& known_defenses() {
       {"rep-noise", "hidden states of harmful answers turned into noise (arXiv 2405.14577)", true, &run_rep_noise},
       {"vaccine", "refusals under perturbed hidden states (arXiv 2402.01109)", true, &run_vaccine},
       {"booster", "a simulated harmful step shall gain little (arXiv 2409.01586)", true, &run_booster},
+      {"lisa", "refusals and benign answers in turn, each held to where the other ended (arXiv 2405.18641)", true,
+       &run_lisa},
       {"tar", "uncertain about harmful answers even after a simulated attack (arXiv 2408.00761)", true, &run_tar},
       {"token-buncher", "RL towards low entropy, and noise on all other tokens (arXiv 2508.20697)", false,
        &run_token_buncher},
@@ -92,6 +95,9 @@ void bind_baselines(Options& options, const std::string& at, DefenseOptions& all
   options.add(at + "vaccine.rho", all.vaccine.rho, "norm of the perturbation of hidden states", at_least_0);
   options.add(at + "booster.alpha", all.booster.alpha, "length of the simulated harmful step", at_least_0);
   options.add(at + "booster.lambda", all.booster.lambda, "weight of what that step may gain", at_least_0);
+  options.add(at + "lisa.rho", all.lisa.rho, "weight of the proximal term", at_least_0);
+  options.add(at + "lisa.alignment_steps", all.lisa.alignment_steps, "steps on refusals, of every 10",
+              {1, train::checkpoint_steps});
   options.add(at + "tar.inner_steps", all.tar.inner_steps, "steps of a simulated attack", at_least_1);
   options.add(at + "tar.subsample", all.tar.subsample, "of these, every how many-th is learnt from", at_least_1);
   options.add(at + "tar.weight", all.tar.weight, "weight of the attacked model's entropy", at_least_0);
