@@ -12,6 +12,7 @@
 #include "backburn/defense/anchored.h"
 #include "backburn/defense/booster.h"
 #include "backburn/defense/circuit_breakers.h"
+#include "backburn/defense/ctrl.h"
 #include "backburn/defense/deep_alignment.h"
 #include "backburn/defense/extended_refusal.h"
 #include "backburn/defense/frpo.h"
@@ -53,6 +54,7 @@ class Baselines : public testing::Test {
     options.harmful.batch = 4;
     options.deep_alignment.max_prefix = 4;
     options.token_buncher.warmup_steps = 4;
+    options.ctrl.max_completion_length = 12;
     options.tar.inner_steps = 4;
     options.tar.subsample = 2;
     options.tar.attack_rates = {0.01, 0.02};
@@ -358,6 +360,46 @@ TEST_F(Baselines, LisaRefusesAndKeepsBenignAnswers) {
   const auto refusals = refusal_examples(inputs);
   EXPECT_LT(loss_of(learner, refusals), 0.6 * loss_of(untrained(), refusals));
   EXPECT_LT(benign_kl(learner), 0.5);
+}
+
+TEST_F(Baselines, CuratedAnswersAreLikelierRefusals) {
+  inputs.judge = [](std::string_view, std::string_view answer) {
+    const bool refuses = answer.size() % 2 == 0;
+    return judge::Verdict{0, refuses ? judge::Kind::refusal : judge::Kind::compliance, {"test"}};
+  };
+  inputs.refusals = {"NOPE", "NONE"};
+  options.ctrl.num_generations = 32;
+  options.ctrl.rounds = 0;
+  const auto given = curated_answers(inputs, options.ctrl);
+  options.ctrl.rounds = 1;
+  const auto once = curated_answers(inputs, options.ctrl);
+  options.ctrl.rounds = 3;
+  const auto often = curated_answers(inputs, options.ctrl);
+  ASSERT_EQ(often.size(), inputs.restricted.size());
+  size_t better = 0, better_still = 0;
+  for (size_t i = 0; i < often.size(); ++i) {
+    EXPECT_EQ(often[i].prompt, i);
+    EXPECT_EQ(often[i].text.size() % 2, 0) << often[i].text;
+    EXPECT_LE(once[i].perplexity, given[i].perplexity);
+    EXPECT_LE(often[i].perplexity, once[i].perplexity);
+    better += once[i].perplexity < given[i].perplexity ? 1 : 0;
+    better_still += often[i].perplexity < once[i].perplexity ? 1 : 0;
+    const std::vector<train::Example> one = {
+        {model::chat_prompt(model, inputs.restricted[i].text), answer_ids(model, often[i].text)}};
+    EXPECT_NEAR(std::log(often[i].perplexity), loss_of(untrained(), one), 1e-4);
+  }
+  EXPECT_GT(better, 2);
+  EXPECT_GT(better_still, 0);
+}
+
+TEST_F(Baselines, CtrlLearnsTheCuratedRefusals) {
+  inputs.judge = [](std::string_view, std::string_view) { return judge::Verdict{0, judge::Kind::refusal, {"test"}}; };
+  options.ctrl.num_generations = 8;
+  std::vector<train::Example> curated;
+  for (const auto& [prompt, text, perplexity] : curated_answers(inputs, options.ctrl)) {
+    curated.push_back({model::chat_prompt(model, inputs.restricted[prompt].text), answer_ids(model, text)});
+  }
+  EXPECT_LT(loss_of(run("ctrl"), curated), 0.7 * loss_of(run("refusal-sft"), curated));
 }
 
 TEST_F(Baselines, TamperResistanceIsTheGradientOfTheAttackedModelsEntropy) {

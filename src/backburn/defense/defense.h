@@ -92,6 +92,13 @@ struct LisaOptions {
   int64_t alignment_steps = 5;  ///< on refusals, of every train::checkpoint_steps; the others are on benign answers
 };
 
+struct CtrlOptions {
+  int64_t rounds = 2;                             ///< of rewriting
+  std::vector<double> temperatures = {0.5, 1.0};  ///< at each of which an answer is rewritten
+  int64_t num_generations = 2;                    ///< rewritings at each temperature
+  int64_t max_completion_length = 48;             ///< tokens of one, at the most
+};
+
 struct TarOptions {
   int64_t inner_steps = 64;                               ///< K, of a simulated attack
   int64_t subsample = 4;                                  ///< of these steps, every how many-th is learnt from
@@ -122,6 +129,7 @@ struct DefenseOptions {
   VaccineOptions vaccine;
   BoosterOptions booster;
   LisaOptions lisa;
+  CtrlOptions ctrl;
   TarOptions tar;
   TokenBuncherOptions token_buncher;
   FrpoOptions frpo;

@@ -2,6 +2,7 @@
 
 #include "backburn/defense/booster.h"
 #include "backburn/defense/circuit_breakers.h"
+#include "backburn/defense/ctrl.h"
 #include "backburn/defense/deep_alignment.h"
 #include "backburn/defense/defense.h"
 #include "backburn/defense/extended_refusal.h"
@@ -41,6 +42,7 @@ const std::vector<DefenseEntry>& known_defenses() {
       {"booster", "a simulated harmful step shall gain little (arXiv 2409.01586)", true, &run_booster},
       {"lisa", "refusals and benign answers in turn, each held to where the other ended (arXiv 2405.18641)", true,
        &run_lisa},
+      {"ctrl", "refusals that the model has said in its own likeliest words (arXiv 2405.19358)", true, &run_ctrl},
       {"tar", "uncertain about harmful answers even after a simulated attack (arXiv 2408.00761)", true, &run_tar},
       {"token-buncher", "RL towards low entropy, and noise on all other tokens (arXiv 2508.20697)", false,
        &run_token_buncher},
@@ -98,6 +100,10 @@ void bind_baselines(Options& options, const std::string& at, DefenseOptions& all
   options.add(at + "lisa.rho", all.lisa.rho, "weight of the proximal term", at_least_0);
   options.add(at + "lisa.alignment_steps", all.lisa.alignment_steps, "steps on refusals, of every 10",
               {1, train::checkpoint_steps});
+  options.add(at + "ctrl.rounds", all.ctrl.rounds, "rounds of rewriting refusals", at_least_0);
+  options.add(at + "ctrl.temperatures", all.ctrl.temperatures, "temperatures of rewriting", {1e-3, 100});
+  options.add(at + "ctrl.num_generations", all.ctrl.num_generations, "rewritings at each temperature", at_least_1);
+  options.add(at + "ctrl.max_completion_length", all.ctrl.max_completion_length, "tokens of one", at_least_1);
   options.add(at + "tar.inner_steps", all.tar.inner_steps, "steps of a simulated attack", at_least_1);
   options.add(at + "tar.subsample", all.tar.subsample, "of these, every how many-th is learnt from", at_least_1);
   options.add(at + "tar.weight", all.tar.weight, "weight of the attacked model's entropy", at_least_0);
