@@ -21,6 +21,7 @@
 #include "backburn/defense/lisa.h"
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/defense/rep_noise.h"
+#include "backburn/defense/sdd.h"
 #include "backburn/defense/shadow.h"
 #include "backburn/defense/tar.h"
 #include "backburn/defense/token_buncher.h"
@@ -400,6 +401,43 @@ TEST_F(Baselines, CtrlLearnsTheCuratedRefusals) {
     curated.push_back({model::chat_prompt(model, inputs.restricted[prompt].text), answer_ids(model, text)});
   }
   EXPECT_LT(loss_of(run("ctrl"), curated), 0.7 * loss_of(run("refusal-sft"), curated));
+}
+
+TEST(TokenOverlap, IsTheShareOfDistinctTokens) {
+  EXPECT_DOUBLE_EQ(token_overlap(std::vector<int32_t>{5, 6, 5, 7, 8}, std::vector<int32_t>{9, 5, 5, 7}), 0.5);
+  EXPECT_EQ(token_overlap(std::vector<int32_t>{}, std::vector<int32_t>{9}), 0);
+}
+
+TEST_F(Baselines, SddPairsPromptsWithIrrelevantAnswers) {
+  // "ABC" is 3, 4, 5 in some order everywhere; one of three answers has all of them, one a third.
+  inputs.benign = train::taught(model.network(), {{{1, 10}, {3, 4, 5, 2}}, {{1, 11}, {20, 3, 2}}, {{1, 12}, {30, 2}}});
+  const auto answers = [&](double max_overlap) {
+    options.sdd.max_overlap = max_overlap;
+    std::set<std::vector<int32_t>> found;
+    for (const auto& example : irrelevant_examples(inputs, options.sdd)) {
+      EXPECT_EQ(example.prompt.size(), 4);  // the restricted prompts', not the benign ones'
+      found.insert(example.answer);
+    }
+    return found;
+  };
+  using Answers = std::set<std::vector<int32_t>>;
+  EXPECT_EQ(answers(0.25), (Answers{{30, 2}}));
+  EXPECT_EQ(answers(0.5), (Answers{{30, 2}, {20, 3, 2}}));
+  EXPECT_EQ(answers(1).size(), 3);
+  EXPECT_EQ(irrelevant_examples(inputs, options.sdd).size(), 18);
+  options.sdd.pairs_per_prompt = 1;
+  EXPECT_EQ(irrelevant_examples(inputs, options.sdd).size(), 6);
+  inputs.benign = train::taught(model.network(), {{{1, 10}, {3, 4, 5, 2}}});
+  EXPECT_EQ(answers(0.25), (Answers{{3, 4, 5, 2}})) << "the least overlap where there is no other";
+  inputs.benign = {};
+  EXPECT_THROW(irrelevant_examples(inputs, options.sdd), Error);
+}
+
+TEST_F(Baselines, SddTeachesIrrelevantAnswers) {
+  const auto pairs = irrelevant_examples(inputs, options.sdd);
+  const auto learner = run("sdd");
+  EXPECT_LT(loss_of(learner, pairs), 0.5 * loss_of(run("refusal-sft"), pairs));
+  EXPECT_LT(benign_kl(learner), 0.5);
 }
 
 TEST_F(Baselines, TamperResistanceIsTheGradientOfTheAttackedModelsEntropy) {

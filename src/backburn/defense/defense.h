@@ -99,6 +99,11 @@ struct CtrlOptions {
   int64_t max_completion_length = 48;             ///< tokens of one, at the most
 };
 
+struct SddOptions {
+  double max_overlap = 0.25;     ///< of a prompt's tokens with those of an answer that is irrelevant to it
+  int64_t pairs_per_prompt = 3;  ///< answers that each restricted prompt is paired with
+};
+
 struct TarOptions {
   int64_t inner_steps = 64;                               ///< K, of a simulated attack
   int64_t subsample = 4;                                  ///< of these steps, every how many-th is learnt from
@@ -130,6 +135,7 @@ struct DefenseOptions {
   BoosterOptions booster;
   LisaOptions lisa;
   CtrlOptions ctrl;
+  SddOptions sdd;
   TarOptions tar;
   TokenBuncherOptions token_buncher;
   FrpoOptions frpo;

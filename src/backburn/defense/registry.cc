@@ -11,6 +11,7 @@
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/defense/rep_noise.h"
 #include "backburn/defense/reward_neutralization.h"
+#include "backburn/defense/sdd.h"
 #include "backburn/defense/tar.h"
 #include "backburn/defense/token_buncher.h"
 #include "backburn/defense/vaccine.h"
@@ -43,6 +44,7 @@ const std::vector<DefenseEntry>& known_defenses() {
       {"lisa", "refusals and benign answers in turn, each held to where the other ended (arXiv 2405.18641)", true,
        &run_lisa},
       {"ctrl", "refusals that the model has said in its own likeliest words (arXiv 2405.19358)", true, &run_ctrl},
+      {"sdd", "good answers to something else (arXiv 2507.21182)", true, &run_sdd},
       {"tar", "uncertain about harmful answers even after a simulated attack (arXiv 2408.00761)", true, &run_tar},
       {"token-buncher", "RL towards low entropy, and noise on all other tokens (arXiv 2508.20697)", false,
        &run_token_buncher},
@@ -104,6 +106,8 @@ void bind_baselines(Options& options, const std::string& at, DefenseOptions& all
   options.add(at + "ctrl.temperatures", all.ctrl.temperatures, "temperatures of rewriting", {1e-3, 100});
   options.add(at + "ctrl.num_generations", all.ctrl.num_generations, "rewritings at each temperature", at_least_1);
   options.add(at + "ctrl.max_completion_length", all.ctrl.max_completion_length, "tokens of one", at_least_1);
+  options.add(at + "sdd.max_overlap", all.sdd.max_overlap, "share of a prompt's tokens in an irrelevant answer", share);
+  options.add(at + "sdd.pairs_per_prompt", all.sdd.pairs_per_prompt, "answers to each restricted prompt", at_least_1);
   options.add(at + "tar.inner_steps", all.tar.inner_steps, "steps of a simulated attack", at_least_1);
   options.add(at + "tar.subsample", all.tar.subsample, "of these, every how many-th is learnt from", at_least_1);
   options.add(at + "tar.weight", all.tar.weight, "weight of the attacked model's entropy", at_least_0);
