@@ -21,6 +21,7 @@
 #include "backburn/defense/lisa.h"
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/defense/rep_noise.h"
+#include "backburn/defense/rsn_tune.h"
 #include "backburn/defense/sdd.h"
 #include "backburn/defense/shadow.h"
 #include "backburn/defense/tar.h"
@@ -56,6 +57,8 @@ class Baselines : public testing::Test {
     options.deep_alignment.max_prefix = 4;
     options.token_buncher.warmup_steps = 4;
     options.ctrl.max_completion_length = 12;
+    options.rsn_tune.top_share = 0.5;
+    options.rsn_tune.consistency = 0.75;
     options.tar.inner_steps = 4;
     options.tar.subsample = 2;
     options.tar.attack_rates = {0.01, 0.02};
@@ -401,6 +404,77 @@ TEST_F(Baselines, CtrlLearnsTheCuratedRefusals) {
     curated.push_back({model::chat_prompt(model, inputs.restricted[prompt].text), answer_ids(model, text)});
   }
   EXPECT_LT(loss_of(run("ctrl"), curated), 0.7 * loss_of(run("refusal-sft"), curated));
+}
+
+TEST_F(Baselines, ANeuronsImportanceIsWhatItsLossWouldChangeBy) {
+  const std::vector<train::Example> examples = {refusal_examples(inputs).front(), inputs.benign.examples.front()};
+  const auto importances = neuron_importances(model, examples);
+  ASSERT_EQ(importances.size(), 2);
+  constexpr double shrunk = 1e-2;
+  for (const auto which : {model::Projection::q, model::Projection::k, model::Projection::v, model::Projection::up,
+                           model::Projection::down}) {
+    for (size_t layer = 0; layer < 2; ++layer) {
+      const auto& importance = importances[1][layer][static_cast<size_t>(which)];
+      const auto neuron = importance.argmax().item<int64_t>();
+      const auto loss_with = [&](double factor) {
+        auto weights = model.weights;
+        at::Tensor& weight = model::projection(weights.layers[layer], which);
+        weight = weight.clone();
+        weight.select(which == model::Projection::down ? 1 : 0, neuron).mul_(factor);
+        const model::Network network{&model.config, &weights, nullptr};
+        return -train::answer_logprobs(network, std::span(examples).subspan(1)).front() /
+               static_cast<double>(examples[1].answer.size());
+      };
+      const double change = (loss_with(1 + shrunk) - loss_with(1 - shrunk)) / (2 * shrunk);
+      EXPECT_NEAR(importance[neuron].item<double>(), std::abs(change), 0.03 * std::abs(change) + 1e-4);
+    }
+  }
+  EXPECT_FALSE(importances[0][0][static_cast<size_t>(model::Projection::o)].defined());
+}
+
+TEST_F(Baselines, ImportantNeuronsMatterToEnoughExamples) {
+  const auto refusals = refusal_examples(inputs);
+  const auto count = [&](const PerNeuron& neurons) {
+    return neurons[1][static_cast<size_t>(model::Projection::up)].sum().item<int64_t>();
+  };
+  const std::span<const train::Example> one = std::span(refusals).first(1);
+  EXPECT_EQ(count(important_neurons(model, one, 0.25, 1)), 16);  // of 64
+  const auto all = important_neurons(model, refusals, 0.25, 1), some = important_neurons(model, refusals, 0.25, 0.3);
+  EXPECT_LT(count(all), 16);
+  EXPECT_GT(count(some), count(all));
+  EXPECT_EQ(count(without(some, all)), count(some) - count(all));
+  EXPECT_EQ(count(without(all, some)), 0);
+  EXPECT_EQ(count(important_neurons(model, {}, 0.25, 1)), 0);
+}
+
+TEST_F(Baselines, RsnTuneChangesTheChosenNeuronsAlone) {
+  options.refusal_sft.max_steps = 60;
+  const auto& own = options.rsn_tune;
+  const auto refusals = refusal_examples(inputs);
+  const auto neurons = without(important_neurons(model, refusals, own.top_share, own.consistency),
+                               important_neurons(model, inputs.benign.examples, own.top_share, own.consistency));
+  const auto learner = run("rsn-tune");
+  const auto tuned = model::merge(model.weights, learner.adapter);
+  int64_t changed = 0;
+  for (size_t layer = 0; layer < neurons.size(); ++layer) {
+    for (size_t target = 0; target < 7; ++target) {
+      const auto which = static_cast<model::Projection>(target);
+      const auto differs =
+          model::projection(tuned.layers[layer], which) != model::projection(model.weights.layers[layer], which);
+      const auto by_neuron = differs.any(which == model::Projection::down ? 0 : 1);
+      const auto& chosen = neurons[layer][target];
+      const auto stray = chosen.defined() ? by_neuron.logical_and(chosen.logical_not()) : by_neuron;
+      EXPECT_FALSE(stray.any().item<bool>()) << "layer " << layer << ", " << model::projection_names[target];
+      changed += by_neuron.sum().item<int64_t>();
+    }
+  }
+  EXPECT_GT(changed, 20);
+  EXPECT_LT(loss_of(learner, refusals), 0.8 * loss_of(untrained(), refusals));
+}
+
+TEST_F(Baselines, RsnTuneSaysWhenNoNeuronIsLeft) {
+  inputs.benign = train::taught(model.network(), refusal_examples(inputs));
+  EXPECT_THROW(run("rsn-tune"), Error);
 }
 
 TEST(TokenOverlap, IsTheShareOfDistinctTokens) {

@@ -14,8 +14,9 @@ TEST(Registry, EveryDefensesOwnKeysAreBound) {
        {"defend.refusal_sft.max_steps", "defend.refusal_sft.anchor_weight", "defend.refusal_sft.learning_rate",
         "defend.harmful.file", "defend.harmful.min_score", "defend.deep_alignment.max_prefix",
         "defend.circuit_breakers.layers", "defend.rep_noise.ascent_weight", "defend.vaccine.rho",
-        "defend.booster.lambda", "defend.lisa.alignment_steps", "defend.ctrl.temperatures", "defend.sdd.max_overlap",
-        "defend.tar.attack_rates", "defend.token_buncher.epsilon", "defend.frpo.lambda", "defend.rl_steps"}) {
+        "defend.booster.lambda", "defend.lisa.alignment_steps", "defend.ctrl.temperatures", "defend.rsn_tune.top_share",
+        "defend.sdd.max_overlap", "defend.tar.attack_rates", "defend.token_buncher.epsilon", "defend.frpo.lambda",
+        "defend.rl_steps"}) {
     EXPECT_TRUE(options.has(key)) << key;
   }
   options.set("defend.refusal_sft.max_steps=7");

@@ -99,6 +99,12 @@ struct CtrlOptions {
   int64_t max_completion_length = 48;             ///< tokens of one, at the most
 };
 
+struct RsnTuneOptions {
+  int64_t queries = 32;     ///< refusals, and as many benign answers, by which neurons are found
+  double top_share = 0.25;  ///< of a projection's neurons: those that matter most to one of them
+  double consistency = 1;   ///< share of the queries to which a neuron must matter so
+};
+
 struct SddOptions {
   double max_overlap = 0.25;     ///< of a prompt's tokens with those of an answer that is irrelevant to it
   int64_t pairs_per_prompt = 3;  ///< answers that each restricted prompt is paired with
@@ -135,6 +141,7 @@ struct DefenseOptions {
   BoosterOptions booster;
   LisaOptions lisa;
   CtrlOptions ctrl;
+  RsnTuneOptions rsn_tune;
   SddOptions sdd;
   TarOptions tar;
   TokenBuncherOptions token_buncher;

@@ -11,6 +11,7 @@
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/defense/rep_noise.h"
 #include "backburn/defense/reward_neutralization.h"
+#include "backburn/defense/rsn_tune.h"
 #include "backburn/defense/sdd.h"
 #include "backburn/defense/tar.h"
 #include "backburn/defense/token_buncher.h"
@@ -44,6 +45,8 @@ const std::vector<DefenseEntry>& known_defenses() {
       {"lisa", "refusals and benign answers in turn, each held to where the other ended (arXiv 2405.18641)", true,
        &run_lisa},
       {"ctrl", "refusals that the model has said in its own likeliest words (arXiv 2405.19358)", true, &run_ctrl},
+      {"rsn-tune", "refusals learnt by the neurons that matter to them and not to benign answers (Zhao 2025, ICLR)",
+       true, &run_rsn_tune},
       {"sdd", "good answers to something else (arXiv 2507.21182)", true, &run_sdd},
       {"tar", "uncertain about harmful answers even after a simulated attack (arXiv 2408.00761)", true, &run_tar},
       {"token-buncher", "RL towards low entropy, and noise on all other tokens (arXiv 2508.20697)", false,
@@ -106,6 +109,11 @@ void bind_baselines(Options& options, const std::string& at, DefenseOptions& all
   options.add(at + "ctrl.temperatures", all.ctrl.temperatures, "temperatures of rewriting", {1e-3, 100});
   options.add(at + "ctrl.num_generations", all.ctrl.num_generations, "rewritings at each temperature", at_least_1);
   options.add(at + "ctrl.max_completion_length", all.ctrl.max_completion_length, "tokens of one", at_least_1);
+  options.add(at + "rsn_tune.queries", all.rsn_tune.queries, "refusals and benign answers that neurons are found by",
+              at_least_1);
+  options.add(at + "rsn_tune.top_share", all.rsn_tune.top_share, "share of a projection's neurons that matter", share);
+  options.add(at + "rsn_tune.consistency", all.rsn_tune.consistency, "share of queries that a neuron must matter to",
+              share);
   options.add(at + "sdd.max_overlap", all.sdd.max_overlap, "share of a prompt's tokens in an irrelevant answer", share);
   options.add(at + "sdd.pairs_per_prompt", all.sdd.pairs_per_prompt, "answers to each restricted prompt", at_least_1);
   options.add(at + "tar.inner_steps", all.tar.inner_steps, "steps of a simulated attack", at_least_1);
