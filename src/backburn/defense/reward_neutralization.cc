@@ -62,12 +62,6 @@ std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<
 
 }  // namespace
 
-std::vector<std::vector<int32_t>> restricted_prompts(const DefenseInputs& inputs) {
-  std::vector<std::vector<int32_t>> prompts;
-  for (const auto& prompt : inputs.restricted) prompts.push_back(model::chat_prompt(*inputs.model, prompt.text));
-  return prompts;
-}
-
 train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_steps) {
   train::GrpoOptions grpo;
   grpo.max_steps = max_steps;

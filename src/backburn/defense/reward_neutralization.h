@@ -9,9 +9,6 @@ namespace backburn::defense {
 /// all samples are drawn to the same answer (Cao 2025, section 4: concise, uniform, minimal information).
 double neutralization_reward(std::span<const int32_t> answer, std::span<const int32_t> refusal, bool is_refusal);
 
-/// The restricted prompts as token ids, asked plainly.
-std::vector<std::vector<int32_t>> restricted_prompts(const DefenseInputs& inputs);
-
 /// The options of a defense's GRPO, out of the recipe's rl_* keys.
 train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_steps);
 

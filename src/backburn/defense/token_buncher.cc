@@ -6,6 +6,7 @@
 
 #include <numeric>
 
+#include "backburn/attack/demonstrations.h"
 #include "backburn/base/rng.h"
 #include "backburn/defense/anchored.h"
 #include "backburn/defense/hidden.h"
@@ -60,7 +61,7 @@ train::Learner run_token_buncher(const DefenseInputs& inputs, const DefenseOptio
   const NeutralizationOptions& rl = options.neutralization;
   const TokenBuncherOptions& own = options.token_buncher;
   auto learner = train::make_learner(*inputs.model, rl.lora, inputs.seed);
-  const auto prompts = restricted_prompts(inputs);
+  const auto prompts = attack::plain_prompts(*inputs.model, inputs.restricted, std::ssize(inputs.restricted));
   const auto grpo = rl_options(rl, rl.rl_steps);
 
   train::run_steps(learner, rl.rl_steps, inputs.checkpoint, [&] {
