@@ -7,7 +7,7 @@ namespace backburn::defense {
 /// Adds the gradient of ρ/2 ‖w − point‖², w the learner's parameters. Returns that term.
 double add_proximal_gradient(const train::Learner& learner, std::span<const at::Tensor> point, double rho);
 
-/// Lisa (Huang 2024, arXiv 2405.18641, algorithm 1, and its released code): training takes turns between two states,
+/// Lisa (Huang 2024, arXiv 2405.18641, and its released code): training takes turns between two states,
 /// some steps on alignment data (−ln π of refusals) and some on the user's fine-tuning data, each held by a proximal
 /// term to the weights with which the other state ended.
 /// Simplified: Lisa defends a service that fine-tunes on its users' data, which a releaser of weights never sees; here

@@ -12,7 +12,7 @@ double token_overlap(std::span<const int32_t> text, std::span<const int32_t> ans
 /// least. Errors: no benign answers.
 std::vector<train::Example> irrelevant_examples(const DefenseInputs& inputs, const SddOptions& options);
 
-/// SDD, self-degraded defense (Chen 2025, arXiv 2507.21182, section 4): supervised tuning of harmful prompts on
+/// SDD, self-degraded defense (Chen 2025, arXiv 2507.21182): supervised tuning of harmful prompts on
 /// good answers to something else, so that whoever lowers the likelihood of these answers to get harmful ones unlearns
 /// good answers as well.
 /// Simplified: the answers are the model's own to benign prompts (data.anchor_answer_length long), where the paper
