@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "backburn/base/error.h"
 #include "backburn/defense/certificate.h"
 #include "backburn/defense/defense.h"
 
@@ -23,6 +24,18 @@ TEST(Registry, EveryDefensesOwnKeysAreBound) {
   options.set("defend.harmful.batch=3");
   EXPECT_EQ(defense.refusal_sft.max_steps, 7);
   EXPECT_EQ(defense.harmful.batch, 3);
+  for (const char* assignment :
+       {"defend.token_buncher.epsilon=0.2", "defend.tar.attack_rates=0.1,0.2", "defend.lisa.rho=3",
+        "defend.ctrl.rounds=1", "defend.sdd.pairs_per_prompt=2", "defend.rsn_tune.consistency=0.5"}) {
+    options.set(assignment);
+  }
+  EXPECT_EQ(defense.token_buncher.epsilon, 0.2);
+  EXPECT_EQ(defense.tar.attack_rates, (std::vector<double>{0.1, 0.2}));
+  EXPECT_EQ(defense.lisa.rho, 3);
+  EXPECT_EQ(defense.ctrl.rounds, 1);
+  EXPECT_EQ(defense.sdd.pairs_per_prompt, 2);
+  EXPECT_EQ(defense.rsn_tune.consistency, 0.5);
+  EXPECT_THROW(options.set("defend.lisa.alignment_steps=11"), Error) << "more than lie between two checkpoints";
 }
 
 TEST(Registry, FindsADefenseByItsName) {
