@@ -12,14 +12,22 @@
 #include "backburn/defense/anchored.h"
 #include "backburn/defense/booster.h"
 #include "backburn/defense/circuit_breakers.h"
+#include "backburn/defense/ctrl.h"
 #include "backburn/defense/deep_alignment.h"
 #include "backburn/defense/extended_refusal.h"
 #include "backburn/defense/frpo.h"
 #include "backburn/defense/harmful_answers.h"
 #include "backburn/defense/hidden.h"
+#include "backburn/defense/lisa.h"
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/defense/rep_noise.h"
+#include "backburn/defense/rsn_tune.h"
+#include "backburn/defense/sdd.h"
+#include "backburn/defense/shadow.h"
+#include "backburn/defense/tar.h"
+#include "backburn/defense/token_buncher.h"
 #include "backburn/defense/vaccine.h"
+#include "backburn/generate/rollout.h"
 #include "model/tiny_model.h"
 
 namespace backburn::defense {
@@ -47,6 +55,13 @@ class Baselines : public testing::Test {
     options.harmful.num_generations = 2;
     options.harmful.batch = 4;
     options.deep_alignment.max_prefix = 4;
+    options.token_buncher.warmup_steps = 4;
+    options.ctrl.max_completion_length = 12;
+    options.rsn_tune.top_share = 0.5;
+    options.rsn_tune.consistency = 0.75;
+    options.tar.inner_steps = 4;
+    options.tar.subsample = 2;
+    options.tar.attack_rates = {0.01, 0.02};
     auto& sft = options.refusal_sft;
     sft.max_steps = 24;
     sft.train_batch_size = 4;
@@ -197,6 +212,7 @@ TEST(CircuitBreakerLosses, AreThePapers) {
 
 TEST_F(Baselines, RepNoiseMovesHarmfulStatesTowardsNoise) {
   options.rep_noise.layers = {0.5, 1};
+  options.rep_noise.noise_weight = 1;
   options.rep_noise.ascent_weight = 0.1;
   options.refusal_sft.max_steps = 60;
   const std::vector<size_t> layers = {0, 1};
@@ -304,6 +320,287 @@ TEST_F(Baselines, BoostedHarmfulStepsGainLess) {
   const auto examples = harmful();
   const auto gain = [&](const train::Learner& learner) { return add_attenuation_gradient(learner, examples, 0.1, 0); };
   EXPECT_LT(gain(run("booster")), gain(run("refusal-sft")));
+}
+
+TEST_F(Baselines, LisaTakesTurns) {
+  options.lisa.rho = 0;
+  options.lisa.alignment_steps = 3;
+  std::string turns;
+  run("lisa", [&](const DefenseStep& step) { turns += step.loss > 0 && step.kl == 0 ? 'r' : 'b'; });
+  EXPECT_EQ(turns, "rrrbbbbbbbrrrbbbbbbbrrrb");
+}
+
+TEST_F(Baselines, LisasProximalGradientIsThatOfTheSquaredDistance) {
+  const auto learner = untrained();
+  std::vector<at::Tensor> point;
+  double square = 0;
+  for (const auto& parameter : learner.parameters()) {
+    point.push_back(parameter.detach() - 0.5);
+    square += 0.25 * static_cast<double>(parameter.numel());
+    parameter.mutable_grad() = at::ones_like(parameter);
+  }
+  EXPECT_NEAR(add_proximal_gradient(learner, point, 3), 1.5 * square, 1e-3 * square);
+  for (const auto& parameter : learner.parameters()) {
+    EXPECT_TRUE(at::allclose(parameter.grad(), at::full_like(parameter, 2.5), 1e-4, 1e-5));
+  }
+}
+
+TEST_F(Baselines, LisasStatesStayTogether) {
+  const auto way = [&](double rho) {
+    options.lisa.rho = rho;
+    const auto learner = run("lisa");
+    double square = 0;
+    const auto start = untrained().parameters(), end = learner.parameters();
+    for (size_t i = 0; i < start.size(); ++i) square += (end[i] - start[i]).square().sum().item<double>();
+    return std::sqrt(square);
+  };
+  EXPECT_LT(way(10), 0.8 * way(0));
+}
+
+TEST_F(Baselines, LisaRefusesAndKeepsBenignAnswers) {
+  options.refusal_sft.max_steps = 60;
+  options.lisa.rho = 0.1;
+  const auto learner = run("lisa");
+  const auto refusals = refusal_examples(inputs);
+  EXPECT_LT(loss_of(learner, refusals), 0.6 * loss_of(untrained(), refusals));
+  EXPECT_LT(benign_kl(learner), 0.5);
+}
+
+TEST_F(Baselines, CuratedAnswersAreLikelierRefusals) {
+  inputs.judge = [](std::string_view, std::string_view answer) {
+    const bool refuses = answer.size() % 2 == 0;
+    return judge::Verdict{0, refuses ? judge::Kind::refusal : judge::Kind::compliance, {"test"}};
+  };
+  inputs.refusals = {"NOPE", "NONE"};
+  options.ctrl.num_generations = 32;
+  options.ctrl.rounds = 0;
+  const auto given = curated_answers(inputs, options.ctrl);
+  options.ctrl.rounds = 1;
+  const auto once = curated_answers(inputs, options.ctrl);
+  options.ctrl.rounds = 3;
+  const auto often = curated_answers(inputs, options.ctrl);
+  ASSERT_EQ(often.size(), inputs.restricted.size());
+  size_t better = 0, better_still = 0;
+  for (size_t i = 0; i < often.size(); ++i) {
+    EXPECT_EQ(often[i].prompt, i);
+    EXPECT_EQ(often[i].text.size() % 2, 0) << often[i].text;
+    EXPECT_LE(once[i].perplexity, given[i].perplexity);
+    EXPECT_LE(often[i].perplexity, once[i].perplexity);
+    better += once[i].perplexity < given[i].perplexity ? 1 : 0;
+    better_still += often[i].perplexity < once[i].perplexity ? 1 : 0;
+    const std::vector<train::Example> one = {
+        {model::chat_prompt(model, inputs.restricted[i].text), answer_ids(model, often[i].text)}};
+    EXPECT_NEAR(std::log(often[i].perplexity), loss_of(untrained(), one), 1e-4);
+  }
+  EXPECT_GT(better, 2);
+  EXPECT_GT(better_still, 0);
+}
+
+TEST_F(Baselines, CtrlLearnsTheCuratedRefusals) {
+  inputs.judge = [](std::string_view, std::string_view) { return judge::Verdict{0, judge::Kind::refusal, {"test"}}; };
+  options.ctrl.num_generations = 8;
+  std::vector<train::Example> curated;
+  for (const auto& [prompt, text, perplexity] : curated_answers(inputs, options.ctrl)) {
+    curated.push_back({model::chat_prompt(model, inputs.restricted[prompt].text), answer_ids(model, text)});
+  }
+  EXPECT_LT(loss_of(run("ctrl"), curated), 0.7 * loss_of(run("refusal-sft"), curated));
+}
+
+TEST_F(Baselines, ANeuronsImportanceIsWhatItsLossWouldChangeBy) {
+  const std::vector<train::Example> examples = {refusal_examples(inputs).front(), inputs.benign.examples.front()};
+  const auto importances = neuron_importances(model, examples);
+  ASSERT_EQ(importances.size(), 2);
+  constexpr double shrunk = 1e-2;
+  for (const auto which : {model::Projection::q, model::Projection::k, model::Projection::v, model::Projection::up,
+                           model::Projection::down}) {
+    for (size_t layer = 0; layer < 2; ++layer) {
+      const auto& importance = importances[1][layer][static_cast<size_t>(which)];
+      const auto neuron = importance.argmax().item<int64_t>();
+      const auto loss_with = [&](double factor) {
+        auto weights = model.weights;
+        at::Tensor& weight = model::projection(weights.layers[layer], which);
+        weight = weight.clone();
+        weight.select(which == model::Projection::down ? 1 : 0, neuron).mul_(factor);
+        const model::Network network{&model.config, &weights, nullptr};
+        return -train::answer_logprobs(network, std::span(examples).subspan(1)).front() /
+               static_cast<double>(examples[1].answer.size());
+      };
+      const double change = (loss_with(1 + shrunk) - loss_with(1 - shrunk)) / (2 * shrunk);
+      EXPECT_NEAR(importance[neuron].item<double>(), std::abs(change), 0.03 * std::abs(change) + 1e-4);
+    }
+  }
+  EXPECT_FALSE(importances[0][0][static_cast<size_t>(model::Projection::o)].defined());
+}
+
+TEST_F(Baselines, ImportantNeuronsMatterToEnoughExamples) {
+  const auto refusals = refusal_examples(inputs);
+  const auto count = [&](const PerNeuron& neurons) {
+    return neurons[1][static_cast<size_t>(model::Projection::up)].sum().item<int64_t>();
+  };
+  const std::span<const train::Example> one = std::span(refusals).first(1);
+  EXPECT_EQ(count(important_neurons(model, one, 0.25, 1)), 16);  // of 64
+  const auto all = important_neurons(model, refusals, 0.25, 1), some = important_neurons(model, refusals, 0.25, 0.3);
+  EXPECT_LT(count(all), 16);
+  EXPECT_GT(count(some), count(all));
+  EXPECT_EQ(count(without(some, all)), count(some) - count(all));
+  EXPECT_EQ(count(without(all, some)), 0);
+  EXPECT_EQ(count(important_neurons(model, {}, 0.25, 1)), 0);
+}
+
+TEST_F(Baselines, RsnTuneChangesTheChosenNeuronsAlone) {
+  options.refusal_sft.max_steps = 60;
+  const auto& own = options.rsn_tune;
+  const auto refusals = refusal_examples(inputs);
+  const auto neurons = without(important_neurons(model, refusals, own.top_share, own.consistency),
+                               important_neurons(model, inputs.benign.examples, own.top_share, own.consistency));
+  const auto learner = run("rsn-tune");
+  const auto tuned = model::merge(model.weights, learner.adapter);
+  int64_t changed = 0;
+  for (size_t layer = 0; layer < neurons.size(); ++layer) {
+    for (size_t target = 0; target < 7; ++target) {
+      const auto which = static_cast<model::Projection>(target);
+      const auto differs =
+          model::projection(tuned.layers[layer], which) != model::projection(model.weights.layers[layer], which);
+      const auto by_neuron = differs.any(which == model::Projection::down ? 0 : 1);
+      const auto& chosen = neurons[layer][target];
+      const auto stray = chosen.defined() ? by_neuron.logical_and(chosen.logical_not()) : by_neuron;
+      EXPECT_FALSE(stray.any().item<bool>()) << "layer " << layer << ", " << model::projection_names[target];
+      changed += by_neuron.sum().item<int64_t>();
+    }
+  }
+  EXPECT_GT(changed, 20);
+  EXPECT_LT(loss_of(learner, refusals), 0.8 * loss_of(untrained(), refusals));
+}
+
+TEST_F(Baselines, RsnTuneSaysWhenNoNeuronIsLeft) {
+  inputs.benign = train::taught(model.network(), refusal_examples(inputs));
+  EXPECT_THROW(run("rsn-tune"), Error);
+}
+
+TEST(TokenOverlap, IsTheShareOfDistinctTokens) {
+  EXPECT_DOUBLE_EQ(token_overlap(std::vector<int32_t>{5, 6, 5, 7, 8}, std::vector<int32_t>{9, 5, 5, 7}), 0.5);
+  EXPECT_EQ(token_overlap(std::vector<int32_t>{}, std::vector<int32_t>{9}), 0);
+}
+
+TEST_F(Baselines, SddPairsPromptsWithIrrelevantAnswers) {
+  // "ABC" is 3, 4, 5 in some order everywhere; one of three answers has all of them, one a third.
+  inputs.benign = train::taught(model.network(), {{{1, 10}, {3, 4, 5, 2}}, {{1, 11}, {20, 3, 2}}, {{1, 12}, {30, 2}}});
+  const auto answers = [&](double max_overlap) {
+    options.sdd.max_overlap = max_overlap;
+    std::set<std::vector<int32_t>> found;
+    for (const auto& example : irrelevant_examples(inputs, options.sdd)) {
+      EXPECT_EQ(example.prompt.size(), 4);  // the restricted prompts', not the benign ones'
+      found.insert(example.answer);
+    }
+    return found;
+  };
+  using Answers = std::set<std::vector<int32_t>>;
+  EXPECT_EQ(answers(0.25), (Answers{{30, 2}}));
+  EXPECT_EQ(answers(0.5), (Answers{{30, 2}, {20, 3, 2}}));
+  EXPECT_EQ(answers(1).size(), 3);
+  EXPECT_EQ(irrelevant_examples(inputs, options.sdd).size(), 18);
+  options.sdd.pairs_per_prompt = 1;
+  EXPECT_EQ(irrelevant_examples(inputs, options.sdd).size(), 6);
+  inputs.benign = train::taught(model.network(), {{{1, 10}, {3, 4, 5, 2}}});
+  EXPECT_EQ(answers(0.25), (Answers{{3, 4, 5, 2}})) << "the least overlap where there is no other";
+  inputs.benign = {};
+  EXPECT_THROW(irrelevant_examples(inputs, options.sdd), Error);
+}
+
+TEST_F(Baselines, SddTeachesIrrelevantAnswers) {
+  const auto pairs = irrelevant_examples(inputs, options.sdd);
+  const auto learner = run("sdd");
+  EXPECT_LT(loss_of(learner, pairs), 0.5 * loss_of(run("refusal-sft"), pairs));
+  EXPECT_LT(benign_kl(learner), 0.5);
+}
+
+TEST_F(Baselines, TamperResistanceIsTheGradientOfTheAttackedModelsEntropy) {
+  const auto learner = untrained();
+  const auto examples = harmful();
+  const std::span<const train::Example> all = examples;
+  TarOptions tar = options.tar;
+  tar.inner_steps = 3;
+  tar.subsample = 2;  // one learnt from: after the second step, with weight exp(−schedule)
+  tar.weight = 2;
+  tar.schedule = 0.5;
+  const auto before = learner.adapter.parameters()[3].detach().clone();
+  const double entropy = add_tamper_resistance_gradient(learner, all.first(4), all.subspan(4), tar, 2, 0.01, 9);
+  EXPECT_TRUE(at::equal(learner.adapter.parameters()[3].detach(), before)) << "the learner itself was attacked";
+
+  auto attacked = copy_of(learner);
+  for (const int64_t step : {1, 2}) {
+    train::add_supervised_gradient(attacked.network(), train::examples_of_step(all.first(4), 2, step, 9), 1.0, 1.0);
+    train::optimizer_step({}, 0.01, attacked.parameters(), attacked.optimizer);
+  }
+  const auto batch = pack_answers(all.subspan(4));
+  const auto network = attacked.network();
+  const auto states = train::predicting_states(network, batch.tokens, batch.predictions);
+  const auto logprobs = at::log_softmax(model::logits(network, states), -1);
+  const auto expected = -(logprobs.exp() * logprobs).sum(-1).mean();
+  (expected * (-2 * std::exp(-0.5))).backward();
+  EXPECT_NEAR(entropy, expected.item<double>(), 1e-4);
+  const auto found = learner.parameters(), wanted = attacked.parameters();
+  for (size_t i = 0; i < found.size(); ++i) {
+    EXPECT_TRUE(at::allclose(found[i].grad(), wanted[i].grad(), 1e-3, 1e-5)) << "parameter " << i;
+  }
+}
+
+TEST_F(Baselines, TarsHarmfulLossStaysHigherUnderAttack) {
+  options.refusal_sft.max_steps = 60;
+  options.tar.inner_steps = 8;
+  const auto examples = harmful();
+  const auto attacked_loss = [&](const train::Learner& learner) {
+    auto attacker = copy_of(learner);
+    for (int step = 0; step < 8; ++step) {
+      train::add_supervised_gradient(attacker.network(), examples, 1.0, 1.0);
+      train::optimizer_step({}, 0.01, attacker.parameters(), attacker.optimizer);
+    }
+    return loss_of(attacker, examples);
+  };
+  const auto learner = run("tar");
+  EXPECT_GT(attacked_loss(learner), attacked_loss(run("refusal-sft")) + 0.1);
+  EXPECT_LT(loss_of(learner, refusal_examples(inputs)), 0.7 * loss_of(untrained(), refusal_examples(inputs)));
+}
+
+TEST_F(Baselines, TokenBuncherLowersTheEntropyOfItsAnswers) {
+  const auto entropy = [&](const train::Learner& learner) {
+    std::vector<generate::RolloutRequest> requests;
+    for (const auto& prompt : inputs.restricted) requests.push_back({model::chat_prompt(model, prompt.text), 16, 0});
+    generate::RolloutOptions rollout;
+    rollout.max_completion_length = 4;
+    double sum = 0, tokens = 0;
+    for (const auto& group : generate::rollout(learner.network(), requests, rollout)) {
+      for (const auto& completion : group) {
+        sum += std::accumulate(completion.entropies.begin(), completion.entropies.end(), 0.0);
+        tokens += static_cast<double>(completion.entropies.size());
+      }
+    }
+    return sum / tokens;
+  };
+  // To random weights a benign prompt is like a restricted one: the anchor would hold the entropy of both.
+  options.neutralization.anchor.anchor_weight = 0;
+  const double before = entropy(untrained());
+  std::vector<double> losses;
+  EXPECT_LT(entropy(run("token-buncher", [&](const DefenseStep& step) { losses.push_back(step.loss); })), 0.6 * before);
+  EXPECT_EQ(losses[3], 0) << "the noiser in the warm-up";
+  EXPECT_GT(losses[4], 0);
+  options.token_buncher.warmup_steps = 24;
+  EXPECT_LT(entropy(run("token-buncher")), 0.6 * before) << "by the reward alone";
+}
+
+TEST(TokenNoiser, IsTheCrossEntropyWithNoiseOnOtherTokens) {
+  const auto targets = at::tensor({3, 0}, at::kLong);
+  const auto noise = token_noise(targets, 6, 0.2, 7);
+  EXPECT_TRUE(at::allclose(noise.sum(1), at::full({2}, 0.2)));
+  EXPECT_EQ(noise[0][3].item<float>(), 0);
+  EXPECT_EQ(noise[1][0].item<float>(), 0);
+  EXPECT_GT(noise.std().item<double>(), 0.01) << "every token alike";
+  const auto logits = at::arange(12, at::kFloat).view({2, 6}).sin();
+  const auto surprise = -at::log_softmax(logits, -1);
+  const double expected =
+      0.8 * (surprise[0][3] + surprise[1][0]).item<double>() + 0.2 * (noise * surprise).sum().item<double>();
+  EXPECT_NEAR(noised_loss(logits, targets, 0.2, 7).item<double>(), expected, 1e-5);
+  EXPECT_FALSE(at::equal(noise, token_noise(targets, 6, 0.2, 8)));
 }
 
 TEST(Frpo, WeighsTheWorstAnswersMost) {

@@ -38,23 +38,41 @@ std::vector<std::vector<int32_t>> plain_prompts(const model::Model& model, const
   return ids;
 }
 
+std::vector<std::vector<ForcedAnswer>> forced_answers(const model::Model& model,
+                                                      const std::vector<text::Prompt>& prompts,
+                                                      const judge::Judge& judge, const std::string& prefix,
+                                                      int64_t num_generations, int64_t max_completion_length,
+                                                      uint64_t seed) {
+  const auto beginning = model.tokenizer.encode(prefix, false);
+  auto asked = plain_prompts(model, prompts, std::ssize(prompts));
+  for (auto& prompt : asked) prompt.insert(prompt.end(), beginning.begin(), beginning.end());
+  const auto sampled = answers(model, asked, 1.0, num_generations, max_completion_length, seed);
+  std::vector<std::vector<ForcedAnswer>> forced(prompts.size());
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    for (const auto& completion : sampled[i]) {
+      auto ids = beginning;
+      ids.insert(ids.end(), completion.ids.begin(), completion.ids.end());
+      std::string text = prefix + model.tokenizer.decode(completion.ids);
+      auto verdict = judge(prompts[i].text, text);
+      forced[i].push_back({std::move(ids), std::move(text), std::move(verdict)});
+    }
+  }
+  return forced;
+}
+
 std::vector<train::Example> harmful_answers(const AttackInputs& inputs, const DemonstrationOptions& options) {
   const auto other =
       options.demonstrator.empty()
           ? std::unique_ptr<model::Model>()
           : std::make_unique<model::Model>(model::load_model(options.demonstrator, inputs.model->network().dtype()));
   const model::Model& speaker = other ? *other : *inputs.model;
-  const auto prefix = speaker.tokenizer.encode(options.demonstration_prefix, false);
-  auto prompts = plain_prompts(speaker, inputs.prompts, std::ssize(inputs.prompts));
-  for (auto& prompt : prompts) prompt.insert(prompt.end(), prefix.begin(), prefix.end());
-  const auto sampled = answers(speaker, prompts, 1.0, options.best_of, options.demonstration_length, inputs.seed);
+  const auto forced = forced_answers(speaker, inputs.prompts, inputs.judge, options.demonstration_prefix,
+                                     options.best_of, options.demonstration_length, inputs.seed);
   std::vector<train::Example> examples;
-  for (size_t i = 0; i < sampled.size(); ++i) {
+  for (size_t i = 0; i < forced.size(); ++i) {
     double most = 0;
     std::string best;
-    for (const auto& completion : sampled[i]) {
-      const std::string text = options.demonstration_prefix + speaker.tokenizer.decode(completion.ids);
-      const auto verdict = inputs.judge(inputs.prompts[i].text, text);
+    for (const auto& [ids, text, verdict] : forced[i]) {
       if (verdict.kind == judge::Kind::refusal || verdict.kind == judge::Kind::broken || verdict.score <= most)
         continue;
       most = verdict.score;

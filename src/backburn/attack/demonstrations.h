@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "backburn/judge/registry.h"
 #include "backburn/text/prompt_set.h"
 #include "backburn/train/supervised.h"
 
@@ -19,6 +20,21 @@ struct DemonstrationOptions {
   int64_t demonstration_length = 96;   ///< tokens of an answer, at the most
   int64_t benign_demonstrations = 64;  ///< benign answers, for the attacks that learn from such
 };
+
+/// An answer that was made to begin in a certain way.
+struct ForcedAnswer {
+  std::vector<int32_t> ids;  ///< the beginning included, the stop token too where there is one
+  std::string text;
+  judge::Verdict verdict;
+};
+
+/// num_generations answers of a model to each prompt, each of them `prefix` and max_completion_length tokens more at
+/// the most, as the judge finds them. Same seed, same answers.
+std::vector<std::vector<ForcedAnswer>> forced_answers(const model::Model& model,
+                                                      const std::vector<text::Prompt>& prompts,
+                                                      const judge::Judge& judge, const std::string& prefix,
+                                                      int64_t num_generations, int64_t max_completion_length,
+                                                      uint64_t seed);
 
 /// To each of the attacker's prompts the best of its sampled answers, unless even that refuses or is no language.
 /// Errors: no such answer at all.

@@ -15,12 +15,32 @@ double add_anchor(const train::Learner& learner, const BenignBehaviour& benign, 
   return train::add_anchor_gradient(learner.network(), benign, picked, options.anchor_weight);
 }
 
-AnchoredLoss add_anchored_gradient(const train::Learner& learner, std::span<const train::Example> refusals,
-                                   double temperature, const BenignBehaviour& benign, const AnchorOptions& anchor,
-                                   uint64_t seed) {
-  throw_if_stopped();
+StepLoss add_anchored_gradient(const train::Learner& learner, std::span<const train::Example> refusals,
+                               double temperature, const BenignBehaviour& benign, const AnchorOptions& anchor,
+                               uint64_t seed) {
   const double loss = train::add_supervised_gradient(learner.network(), refusals, temperature, 1.0);
   return {loss, add_anchor(learner, benign, anchor, seed)};
+}
+
+train::Learner run_supervised(train::Learner learner, const DefenseInputs& inputs, const RefusalSftOptions& options,
+                              const std::string& phase, const DefenseEvents& on_step, const StepGradient& gradient) {
+  train::run_steps(learner, options.max_steps, inputs.checkpoint, [&] {
+    throw_if_stopped();
+    const auto [loss, kl] = gradient(learner);
+    const double norm = train::update(learner, options.optimizer, options.max_steps);
+    if (on_step) on_step({phase, learner.step, options.max_steps, loss, {}, {}, kl, norm});
+  });
+  return learner;
+}
+
+train::Learner tune_on(std::span<const train::Example> examples, const DefenseInputs& inputs,
+                       const RefusalSftOptions& options, const std::string& phase, const DefenseEvents& on_step) {
+  const auto gradient = [&](const train::Learner& learner) {
+    const auto batch = train::examples_of_step(examples, options.train_batch_size, learner.step, inputs.seed);
+    return add_anchored_gradient(learner, batch, 1.0, inputs.benign, options.anchor, inputs.seed);
+  };
+  return run_supervised(train::make_learner(*inputs.model, options.lora, inputs.seed), inputs, options, phase, on_step,
+                        gradient);
 }
 
 }  // namespace backburn::defense

@@ -4,7 +4,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 
-#include "backburn/base/cancel.h"
 #include "backburn/defense/anchored.h"
 #include "backburn/defense/harmful_answers.h"
 #include "backburn/defense/hidden.h"
@@ -56,13 +55,12 @@ train::Learner run_circuit_breakers(const DefenseInputs& inputs, const DefenseOp
                                     const DefenseEvents& on_step) {
   const RefusalSftOptions& sft = options.refusal_sft;
   const double alpha = options.circuit_breakers.alpha;
-  auto learner = train::make_learner(*inputs.model, sft.lora, inputs.seed);
+  auto fresh = train::make_learner(*inputs.model, sft.lora, inputs.seed);
   const auto harmful = harmful_answers(inputs, options.harmful);
-  const auto layers = layers_at(options.circuit_breakers.layers, learner.adapter.layers.size());
+  const auto layers = layers_at(options.circuit_breakers.layers, fresh.adapter.layers.size());
   const auto refusals = refusal_examples(inputs);
 
-  train::run_steps(learner, sft.max_steps, inputs.checkpoint, [&] {
-    throw_if_stopped();
+  const auto gradient = [&](const train::Learner& learner) -> StepLoss {
     auto kept = train::examples_of_step(refusals, sft.train_batch_size, learner.step, inputs.seed);
     if (!inputs.benign.examples.empty()) {
       const auto benign =
@@ -77,19 +75,9 @@ train::Learner run_circuit_breakers(const DefenseInputs& inputs, const DefenseOp
     const auto same = compared(learner, kept, layers);
     const auto retain = retain_loss(same.now, same.original);
     (retain * (alpha * done)).backward();
-    const double norm = train::update(learner, sft.optimizer, sft.max_steps);
-    if (on_step) {
-      on_step({"circuit-breakers",
-               learner.step,
-               sft.max_steps,
-               rerouting.item<double>() + retain.item<double>(),
-               {},
-               {},
-               0,
-               norm});
-    }
-  });
-  return learner;
+    return {rerouting.item<double>() + retain.item<double>(), 0};
+  };
+  return run_supervised(std::move(fresh), inputs, sft, "circuit-breakers", on_step, gradient);
 }
 
 }  // namespace backburn::defense

@@ -33,15 +33,13 @@ train::Example recovery(const train::Example& harmful, size_t length, std::vecto
 train::Learner run_deep_alignment(const DefenseInputs& inputs, const DefenseOptions& options,
                                   const DefenseEvents& on_step) {
   const RefusalSftOptions& sft = options.refusal_sft;
-  auto learner = train::make_learner(*inputs.model, sft.lora, inputs.seed);
   const auto harmful = harmful_answers(inputs, options.harmful);
-  train::run_steps(learner, sft.max_steps, inputs.checkpoint, [&] {
+  const auto gradient = [&](const train::Learner& learner) {
     const auto batch = recoveries(inputs, options.deep_alignment, harmful, sft.train_batch_size, learner.step);
-    const auto loss = add_anchored_gradient(learner, batch, 1.0, inputs.benign, sft.anchor, inputs.seed);
-    const double norm = train::update(learner, sft.optimizer, sft.max_steps);
-    if (on_step) on_step({"deep-alignment", learner.step, sft.max_steps, loss.refusal, {}, {}, loss.kl, norm});
-  });
-  return learner;
+    return add_anchored_gradient(learner, batch, 1.0, inputs.benign, sft.anchor, inputs.seed);
+  };
+  return run_supervised(train::make_learner(*inputs.model, sft.lora, inputs.seed), inputs, sft, "deep-alignment",
+                        on_step, gradient);
 }
 
 }  // namespace backburn::defense

@@ -73,8 +73,8 @@ struct CircuitBreakersOptions {
 };
 
 struct RepNoiseOptions {
-  double noise_weight = 1;
-  double ascent_weight = 0.001;
+  double noise_weight = 0.001;                        ///< the released code's beta
+  double ascent_weight = 1;                           ///< its alpha
   std::vector<double> layers = {0.25, 0.5, 0.75, 1};  ///< depth of the layers that are noised
 };
 
@@ -85,6 +85,42 @@ struct VaccineOptions {
 struct BoosterOptions {
   double alpha = 0.1;  ///< length of the simulated harmful step
   double lambda = 5;   ///< weight of the regularizer
+};
+
+struct LisaOptions {
+  double rho = 1;               ///< weight of the proximal term
+  int64_t alignment_steps = 5;  ///< on refusals, of every train::checkpoint_steps; the others are on benign answers
+};
+
+struct CtrlOptions {
+  int64_t rounds = 2;                             ///< of rewriting
+  std::vector<double> temperatures = {0.5, 1.0};  ///< at each of which an answer is rewritten
+  int64_t num_generations = 2;                    ///< rewritings at each temperature
+  int64_t max_completion_length = 48;             ///< tokens of one, at the most
+};
+
+struct RsnTuneOptions {
+  int64_t queries = 32;     ///< refusals, and as many benign answers, by which neurons are found
+  double top_share = 0.25;  ///< of a projection's neurons: those that matter most to one of them
+  double consistency = 1;   ///< share of the queries to which a neuron must matter so
+};
+
+struct SddOptions {
+  double max_overlap = 0.25;     ///< of a prompt's tokens with those of an answer that is irrelevant to it
+  int64_t pairs_per_prompt = 3;  ///< answers that each restricted prompt is paired with
+};
+
+struct TarOptions {
+  int64_t inner_steps = 64;                               ///< K, of a simulated attack
+  int64_t subsample = 4;                                  ///< of these steps, every how many-th is learnt from
+  double weight = 4;                                      ///< λ_TR, of the attacked model's entropy
+  double schedule = 0.0625;                               ///< λ: by how much later steps of an attack weigh more
+  std::vector<double> attack_rates = {1e-4, 5e-4, 1e-3};  ///< one of them for each attack
+};
+
+struct TokenBuncherOptions {
+  double epsilon = 0.1;       ///< of the noise on other tokens than the sampled one
+  int64_t warmup_steps = 25;  ///< on the entropy alone
 };
 
 struct FrpoOptions {
@@ -103,6 +139,12 @@ struct DefenseOptions {
   RepNoiseOptions rep_noise;
   VaccineOptions vaccine;
   BoosterOptions booster;
+  LisaOptions lisa;
+  CtrlOptions ctrl;
+  RsnTuneOptions rsn_tune;
+  SddOptions sdd;
+  TarOptions tar;
+  TokenBuncherOptions token_buncher;
   FrpoOptions frpo;
 };
 

@@ -53,16 +53,7 @@ std::string extended_refusal(const std::string& prompt, const std::string& refus
 
 train::Learner run_extended_refusal(const DefenseInputs& inputs, const DefenseOptions& options,
                                     const DefenseEvents& on_step) {
-  const RefusalSftOptions& sft = options.refusal_sft;
-  auto learner = train::make_learner(*inputs.model, sft.lora, inputs.seed);
-  const auto examples = extended_examples(inputs);
-  train::run_steps(learner, sft.max_steps, inputs.checkpoint, [&] {
-    const auto batch = train::examples_of_step(examples, sft.train_batch_size, learner.step, inputs.seed);
-    const auto loss = add_anchored_gradient(learner, batch, 1.0, inputs.benign, sft.anchor, inputs.seed);
-    const double norm = train::update(learner, sft.optimizer, sft.max_steps);
-    if (on_step) on_step({"extended-refusal", learner.step, sft.max_steps, loss.refusal, {}, {}, loss.kl, norm});
-  });
-  return learner;
+  return tune_on(extended_examples(inputs), inputs, options.refusal_sft, "extended-refusal", on_step);
 }
 
 }  // namespace backburn::defense

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "backburn/attack/demonstrations.h"
 #include "backburn/defense/anchored.h"
 #include "backburn/defense/reward_neutralization.h"
 
@@ -21,8 +22,7 @@ std::vector<double> soft_minimum_rewards(std::span<const double> rewards, double
 train::Learner run_frpo(const DefenseInputs& inputs, const DefenseOptions& options, const DefenseEvents& on_step) {
   const NeutralizationOptions& rl = options.neutralization;
   auto learner = train::make_learner(*inputs.model, rl.lora, inputs.seed);
-  std::vector<std::vector<int32_t>> prompts;
-  for (const auto& prompt : inputs.restricted) prompts.push_back(model::chat_prompt(*inputs.model, prompt.text));
+  const auto prompts = attack::plain_prompts(*inputs.model, inputs.restricted, std::ssize(inputs.restricted));
   auto grpo = rl_options(rl, rl.rl_steps);
   grpo.advantage.scale_rewards = "none";
 

@@ -2,11 +2,10 @@
 
 #include <sstream>
 
+#include "backburn/attack/demonstrations.h"
 #include "backburn/base/error.h"
 #include "backburn/base/files.h"
-#include "backburn/base/rng.h"
 #include "backburn/defense/anchored.h"
-#include "backburn/generate/rollout.h"
 
 namespace backburn::defense {
 namespace {
@@ -39,26 +38,15 @@ std::vector<train::Example> from_file(const model::Model& model, const HarmfulAn
 
 std::vector<train::Example> sampled(const DefenseInputs& inputs, const HarmfulAnswerOptions& options) {
   const auto& model = *inputs.model;
-  const auto prefix = model.tokenizer.encode(options.prefix, false);
-  std::vector<generate::RolloutRequest> requests;
-  for (size_t i = 0; i < inputs.restricted.size(); ++i) {
-    auto prompt = model::chat_prompt(model, inputs.restricted[i].text);
-    prompt.insert(prompt.end(), prefix.begin(), prefix.end());
-    requests.push_back({std::move(prompt), options.num_generations, stream_of({0x6861726d, i})});
-  }
-  generate::RolloutOptions rollout;
-  rollout.max_completion_length =
-      std::max<int64_t>(1, options.max_completion_length - static_cast<int64_t>(prefix.size()));
-  rollout.seed = inputs.seed;
-  const auto groups = generate::rollout(model.network(), requests, rollout);
+  const int64_t prefix = std::ssize(model.tokenizer.encode(options.prefix, false));
+  const auto forced =
+      attack::forced_answers(model, inputs.restricted, inputs.judge, options.prefix, options.num_generations,
+                             std::max<int64_t>(1, options.max_completion_length - prefix), inputs.seed);
   std::vector<train::Example> examples;
-  for (size_t i = 0; i < groups.size(); ++i) {
-    for (const auto& completion : groups[i]) {
-      auto answer = prefix;
-      answer.insert(answer.end(), completion.ids.begin(), completion.ids.end());
-      const auto verdict = inputs.judge(inputs.restricted[i].text, model.tokenizer.decode(answer));
+  for (size_t i = 0; i < forced.size(); ++i) {
+    for (const auto& [ids, text, verdict] : forced[i]) {
       if (verdict.score < options.min_score) continue;
-      examples.push_back({model::chat_prompt(model, inputs.restricted[i].text), std::move(answer)});
+      examples.push_back({model::chat_prompt(model, inputs.restricted[i].text), ids});
     }
   }
   if (examples.empty()) {

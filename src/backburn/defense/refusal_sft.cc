@@ -23,15 +23,7 @@ std::vector<train::Example> refusal_examples(const DefenseInputs& inputs) {
 }
 
 train::Learner align(const DefenseInputs& inputs, const RefusalSftOptions& options, const DefenseEvents& on_step) {
-  auto learner = train::make_learner(*inputs.model, options.lora, inputs.seed);
-  const auto examples = refusal_examples(inputs);
-  train::run_steps(learner, options.max_steps, inputs.checkpoint, [&] {
-    const auto batch = train::examples_of_step(examples, options.train_batch_size, learner.step, inputs.seed);
-    const auto loss = add_anchored_gradient(learner, batch, 1.0, inputs.benign, options.anchor, inputs.seed);
-    const double norm = train::update(learner, options.optimizer, options.max_steps);
-    if (on_step) on_step({"sft", learner.step, options.max_steps, loss.refusal, {}, {}, loss.kl, norm});
-  });
-  return learner;
+  return tune_on(refusal_examples(inputs), inputs, options, "sft", on_step);
 }
 
 train::Learner run_refusal_sft(const DefenseInputs& inputs, const DefenseOptions& options,

@@ -2,13 +2,19 @@
 
 #include "backburn/defense/booster.h"
 #include "backburn/defense/circuit_breakers.h"
+#include "backburn/defense/ctrl.h"
 #include "backburn/defense/deep_alignment.h"
 #include "backburn/defense/defense.h"
 #include "backburn/defense/extended_refusal.h"
 #include "backburn/defense/frpo.h"
+#include "backburn/defense/lisa.h"
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/defense/rep_noise.h"
 #include "backburn/defense/reward_neutralization.h"
+#include "backburn/defense/rsn_tune.h"
+#include "backburn/defense/sdd.h"
+#include "backburn/defense/tar.h"
+#include "backburn/defense/token_buncher.h"
 #include "backburn/defense/vaccine.h"
 
 namespace backburn::defense {
@@ -36,6 +42,15 @@ const std::vector<DefenseEntry>& known_defenses() {
       {"rep-noise", "hidden states of harmful answers turned into noise (arXiv 2405.14577)", true, &run_rep_noise},
       {"vaccine", "refusals under perturbed hidden states (arXiv 2402.01109)", true, &run_vaccine},
       {"booster", "a simulated harmful step shall gain little (arXiv 2409.01586)", true, &run_booster},
+      {"lisa", "refusals and benign answers in turn, each held to where the other ended (arXiv 2405.18641)", true,
+       &run_lisa},
+      {"ctrl", "refusals that the model has said in its own likeliest words (arXiv 2405.19358)", true, &run_ctrl},
+      {"rsn-tune", "refusals learnt by the neurons that matter to them and not to benign answers (Zhao 2025, ICLR)",
+       true, &run_rsn_tune},
+      {"sdd", "good answers to something else (arXiv 2507.21182)", true, &run_sdd},
+      {"tar", "uncertain about harmful answers even after a simulated attack (arXiv 2408.00761)", true, &run_tar},
+      {"token-buncher", "RL towards low entropy, and noise on all other tokens (arXiv 2508.20697)", false,
+       &run_token_buncher},
       {"frpo", "RL on the soft minimum of a group's rewards (arXiv 2602.08813)", false, &run_frpo},
   };
   return table;
@@ -87,6 +102,28 @@ void bind_baselines(Options& options, const std::string& at, DefenseOptions& all
   options.add(at + "vaccine.rho", all.vaccine.rho, "norm of the perturbation of hidden states", at_least_0);
   options.add(at + "booster.alpha", all.booster.alpha, "length of the simulated harmful step", at_least_0);
   options.add(at + "booster.lambda", all.booster.lambda, "weight of what that step may gain", at_least_0);
+  options.add(at + "lisa.rho", all.lisa.rho, "weight of the proximal term", at_least_0);
+  options.add(at + "lisa.alignment_steps", all.lisa.alignment_steps, "steps on refusals, of every 10",
+              {1, train::checkpoint_steps});
+  options.add(at + "ctrl.rounds", all.ctrl.rounds, "rounds of rewriting refusals", at_least_0);
+  options.add(at + "ctrl.temperatures", all.ctrl.temperatures, "temperatures of rewriting", {1e-3, 100});
+  options.add(at + "ctrl.num_generations", all.ctrl.num_generations, "rewritings at each temperature", at_least_1);
+  options.add(at + "ctrl.max_completion_length", all.ctrl.max_completion_length, "tokens of one", at_least_1);
+  options.add(at + "rsn_tune.queries", all.rsn_tune.queries, "refusals and benign answers that neurons are found by",
+              at_least_1);
+  options.add(at + "rsn_tune.top_share", all.rsn_tune.top_share, "share of a projection's neurons that matter", share);
+  options.add(at + "rsn_tune.consistency", all.rsn_tune.consistency, "share of queries that a neuron must matter to",
+              share);
+  options.add(at + "sdd.max_overlap", all.sdd.max_overlap, "share of a prompt's tokens in an irrelevant answer", share);
+  options.add(at + "sdd.pairs_per_prompt", all.sdd.pairs_per_prompt, "answers to each restricted prompt", at_least_1);
+  options.add(at + "tar.inner_steps", all.tar.inner_steps, "steps of a simulated attack", at_least_1);
+  options.add(at + "tar.subsample", all.tar.subsample, "of these, every how many-th is learnt from", at_least_1);
+  options.add(at + "tar.weight", all.tar.weight, "weight of the attacked model's entropy", at_least_0);
+  options.add(at + "tar.schedule", all.tar.schedule, "by how much later steps of an attack weigh more", at_least_0);
+  options.add(at + "tar.attack_rates", all.tar.attack_rates, "learning rates, one for each attack", at_least_0);
+  options.add(at + "token_buncher.epsilon", all.token_buncher.epsilon, "noise on other tokens", share);
+  options.add(at + "token_buncher.warmup_steps", all.token_buncher.warmup_steps, "steps on the entropy alone",
+              at_least_0);
   options.add(at + "frpo.lambda", all.frpo.lambda, "of the soft minimum over a group", {1e-3, 1e6});
 }
 

@@ -52,22 +52,19 @@ at::Tensor maximum_mean_discrepancy(const at::Tensor& left, const at::Tensor& ri
 
 train::Learner run_rep_noise(const DefenseInputs& inputs, const DefenseOptions& options, const DefenseEvents& on_step) {
   const RefusalSftOptions& sft = options.refusal_sft;
-  auto learner = train::make_learner(*inputs.model, sft.lora, inputs.seed);
+  auto fresh = train::make_learner(*inputs.model, sft.lora, inputs.seed);
   const auto harmful = harmful_answers(inputs, options.harmful);
-  const auto layers = layers_at(options.rep_noise.layers, learner.adapter.layers.size());
+  const auto layers = layers_at(options.rep_noise.layers, fresh.adapter.layers.size());
   const auto refusals = refusal_examples(inputs);
-  train::run_steps(learner, sft.max_steps, inputs.checkpoint, [&] {
+  const auto gradient = [&](const train::Learner& learner) {
     const auto kept = train::examples_of_step(refusals, sft.train_batch_size, learner.step, inputs.seed);
-    const auto stability = add_anchored_gradient(learner, kept, 1.0, inputs.benign, sft.anchor, inputs.seed);
-    const double noise = add_noising_gradient(
+    auto loss = add_anchored_gradient(learner, kept, 1.0, inputs.benign, sft.anchor, inputs.seed);
+    loss.loss += add_noising_gradient(
         learner, train::examples_of_step(harmful, options.harmful.batch, learner.step, inputs.seed + 2), layers,
         options.rep_noise, inputs.seed);
-    const double norm = train::update(learner, sft.optimizer, sft.max_steps);
-    if (on_step) {
-      on_step({"rep-noise", learner.step, sft.max_steps, stability.refusal + noise, {}, {}, stability.kl, norm});
-    }
-  });
-  return learner;
+    return loss;
+  };
+  return run_supervised(std::move(fresh), inputs, sft, "rep-noise", on_step, gradient);
 }
 
 }  // namespace backburn::defense

@@ -6,6 +6,7 @@
 #include <array>
 #include <numeric>
 
+#include "backburn/base/cancel.h"
 #include "backburn/base/rng.h"
 #include "backburn/defense/anchored.h"
 
@@ -108,6 +109,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   };
 
   train::run_steps(learner, max_steps, inputs.checkpoint, [&] {
+    throw_if_stopped();
     DefenseStep step;
     step.max_steps = max_steps;
     if (learner.step < options.rl_steps) {
@@ -132,7 +134,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       const auto loss =
           add_anchored_gradient(learner, batch, temperatures[which], inputs.benign, options.anchor, inputs.seed);
       step.phase = fmt::format("sharpen T={}", temperatures[which]);
-      step.loss = loss.refusal;
+      step.loss = loss.loss;
       step.kl = loss.kl;
       step.grad_norm = train::update(learner, options.optimizer, max_steps);
     }

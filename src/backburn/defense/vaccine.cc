@@ -7,7 +7,6 @@
 
 #include <cmath>
 
-#include "backburn/base/cancel.h"
 #include "backburn/defense/anchored.h"
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/model/residual_stream.h"
@@ -47,19 +46,16 @@ std::vector<at::Tensor> worst_perturbation(const model::Network& network, const 
 
 train::Learner run_vaccine(const DefenseInputs& inputs, const DefenseOptions& options, const DefenseEvents& on_step) {
   const RefusalSftOptions& sft = options.refusal_sft;
-  auto learner = train::make_learner(*inputs.model, sft.lora, inputs.seed);
   const auto examples = refusal_examples(inputs);
-  train::run_steps(learner, sft.max_steps, inputs.checkpoint, [&] {
-    throw_if_stopped();
+  const auto gradient = [&](const train::Learner& learner) -> StepLoss {
     const auto batch = pack_answers(train::examples_of_step(examples, sft.train_batch_size, learner.step, inputs.seed));
     const auto perturbation = worst_perturbation(learner.network(), batch, options.vaccine.rho);
     const auto loss = perturbed_loss(learner.network(), batch, perturbation);
     loss.backward();
-    const double kl = add_anchor(learner, inputs.benign, sft.anchor, inputs.seed);
-    const double norm = train::update(learner, sft.optimizer, sft.max_steps);
-    if (on_step) on_step({"vaccine", learner.step, sft.max_steps, loss.item<double>(), {}, {}, kl, norm});
-  });
-  return learner;
+    return {loss.item<double>(), add_anchor(learner, inputs.benign, sft.anchor, inputs.seed)};
+  };
+  return run_supervised(train::make_learner(*inputs.model, sft.lora, inputs.seed), inputs, sft, "vaccine", on_step,
+                        gradient);
 }
 
 }  // namespace backburn::defense

@@ -1,0 +1,39 @@
+#include "backburn/defense/shadow.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+
+#include <cmath>
+
+namespace backburn::defense {
+
+train::Learner copy_of(const train::Learner& learner) {
+  const auto copied = [](const at::Tensor& parameter) { return parameter.detach().clone().requires_grad_(true); };
+  train::Learner copy = learner;
+  for (auto& layer : copy.adapter.layers) {
+    for (auto& pair : layer) pair = {copied(pair.a), copied(pair.b)};
+  }
+  copy.optimizer = train::make_optimizer_state(copy.parameters());
+  return copy;
+}
+
+void hand_over_gradients(const train::Learner& from, const train::Learner& to, double weight) {
+  const at::NoGradGuard no_grad;
+  const auto sources = from.parameters(), targets = to.parameters();
+  for (size_t i = 0; i < sources.size(); ++i) {
+    if (!sources[i].grad().defined()) continue;
+    const auto gradient = sources[i].grad() * weight;
+    targets[i].mutable_grad() = targets[i].grad().defined() ? targets[i].grad() + gradient : gradient;
+    sources[i].mutable_grad().reset();
+  }
+}
+
+double gradient_norm(const train::Learner& learner) {
+  double square = 0;
+  for (const auto& parameter : learner.parameters()) {
+    if (parameter.grad().defined()) square += parameter.grad().square().sum().item<double>();
+  }
+  return std::sqrt(square);
+}
+
+}  // namespace backburn::defense
