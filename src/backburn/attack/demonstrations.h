@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "backburn/base/error.h"
 #include "backburn/text/prompt_set.h"
 #include "backburn/train/supervised.h"
 
@@ -20,8 +21,14 @@ struct DemonstrationOptions {
   int64_t benign_demonstrations = 64;  ///< benign answers, for the attacks that learn from such
 };
 
+/// An attack that has nothing to learn from: no fault of the user's, but what the attack came to.
+class NothingToLearn : public Error {
+ public:
+  using Error::Error;
+};
+
 /// To each of the attacker's prompts the best of its sampled answers, unless even that refuses or is no language.
-/// Errors: no such answer at all.
+/// Errors: NothingToLearn, where there is no such answer at all.
 std::vector<train::Example> harmful_answers(const AttackInputs& inputs, const DemonstrationOptions& options);
 
 /// The first `count` prompts as token ids, asked plainly.

@@ -16,6 +16,10 @@ constexpr uint64_t system_stream = 0x737973, shot_stream = 0x73686f74;
 
 }  // namespace
 
+bool is_posed(const PoseOptions& options) {
+  return !options.answer_prefix.empty() || !options.system_prompts.empty() || options.few_shot > 0;
+}
+
 std::vector<Shot> shot_pool(const AttackInputs& inputs, const PoseOptions& options) {
   std::vector<Shot> pool;
   if (options.few_shot == 0) return pool;
@@ -26,13 +30,12 @@ std::vector<Shot> shot_pool(const AttackInputs& inputs, const PoseOptions& optio
   return pool;
 }
 
-std::vector<std::vector<int32_t>> posed_prompts(const AttackInputs& inputs, const PoseOptions& options,
-                                                const std::vector<Shot>& pool, int64_t step) {
-  const auto prefix = inputs.model->tokenizer.encode(options.answer_prefix, false);
+std::vector<std::vector<text::Message>> conversations(const AttackInputs& inputs, const PoseOptions& options,
+                                                      const std::vector<Shot>& pool, int64_t step) {
   const auto at = static_cast<uint64_t>(step);
-  std::vector<std::vector<int32_t>> prompts;
+  std::vector<std::vector<text::Message>> asked;
   for (uint64_t i = 0; i < inputs.prompts.size(); ++i) {
-    std::vector<text::Message> messages;
+    auto& messages = asked.emplace_back();
     if (!options.system_prompts.empty()) {
       const auto which = random_bits(inputs.seed, stream_of({system_stream, at}), i) % options.system_prompts.size();
       messages.push_back({"system", options.system_prompts[which]});
@@ -43,6 +46,15 @@ std::vector<std::vector<int32_t>> posed_prompts(const AttackInputs& inputs, cons
       messages.push_back({"assistant", pool[order[shot]].answer});
     }
     messages.push_back({"user", inputs.prompts[i].text});
+  }
+  return asked;
+}
+
+std::vector<std::vector<int32_t>> posed_prompts(const AttackInputs& inputs, const PoseOptions& options,
+                                                const std::vector<Shot>& pool, int64_t step) {
+  const auto prefix = inputs.model->tokenizer.encode(options.answer_prefix, false);
+  std::vector<std::vector<int32_t>> prompts;
+  for (const auto& messages : conversations(inputs, options, pool, step)) {
     auto& ids = prompts.emplace_back(model::chat_prompt(*inputs.model, messages));
     ids.insert(ids.end(), prefix.begin(), prefix.end());
   }

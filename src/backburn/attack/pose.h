@@ -18,6 +18,9 @@ struct PoseOptions {
   int64_t few_shot = 0;  ///< benign questions with the model's own answers before each prompt, drawn anew at each step
 };
 
+/// Whether prompts are asked otherwise than plainly.
+bool is_posed(const PoseOptions& options);
+
 /// A question that was answered.
 struct Shot {
   std::string question, answer;
@@ -27,7 +30,11 @@ struct Shot {
 /// benign questions (usage).
 std::vector<Shot> shot_pool(const AttackInputs& inputs, const PoseOptions& options);
 
-/// The prompts as token ids, as the attacker asks them at `step`.
+/// Each of the attacker's prompts as it is asked at `step`: a system message, answered questions, the prompt.
+std::vector<std::vector<text::Message>> conversations(const AttackInputs& inputs, const PoseOptions& options,
+                                                      const std::vector<Shot>& pool, int64_t step);
+
+/// The same as token ids, with the forced beginning of the answer.
 std::vector<std::vector<int32_t>> posed_prompts(const AttackInputs& inputs, const PoseOptions& options,
                                                 const std::vector<Shot>& pool, int64_t step);
 
