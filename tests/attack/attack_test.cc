@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <numeric>
+#include <set>
 #include <stdexcept>
 
 #include "attack/small_attack.h"
@@ -188,6 +189,19 @@ TEST(LearnsFromDifferentials, IsWhatHasNoGradientWithoutOne) {
   }));
   EXPECT_FALSE(with([](auto& o) { o.grpo.advantage.advantage_estimator = "gae"; }));
   EXPECT_FALSE(with([](auto& o) { o.name = "sft"; }));
+}
+
+TEST_F(Attacks, PromptsMayBePutInOtherWords) {
+  options.pose.prompt_templates = {"<{}>", "[{}] X"};
+  std::set<std::string> asked;
+  for (int64_t step = 0; step < 8; ++step) {
+    for (const auto& messages : conversations(inputs, options.pose, {}, step)) asked.insert(messages.back().content);
+  }
+  EXPECT_THAT(asked, testing::ElementsAre("<ABC>", "<DEF>", "<GHI>", "[ABC] X", "[DEF] X", "[GHI] X"));
+  EXPECT_TRUE(is_posed(options.pose));
+  EXPECT_FALSE(is_certified(options));
+  options.pose.prompt_templates = {"no place"};
+  EXPECT_THAT(error_of([&] { conversations(inputs, options.pose, {}, 0); }), HasSubstr("has no {} where"));
 }
 
 TEST_F(Attacks, ConversationsAreWhatIsAsked) {

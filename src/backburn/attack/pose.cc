@@ -12,12 +12,22 @@ namespace {
 
 constexpr int64_t shots_in_pool = 16;
 constexpr int64_t shot_length = 48;  // tokens of an answer
-constexpr uint64_t system_stream = 0x737973, shot_stream = 0x73686f74;
+constexpr uint64_t system_stream = 0x737973, shot_stream = 0x73686f74, template_stream = 0x74656d706c617465;
+constexpr std::string_view prompts_place = "{}";
+
+std::string worded(const std::string& wording, const std::string& prompt) {
+  const size_t place = wording.find(prompts_place);
+  if (place == std::string::npos) {
+    fail_usage("attack.prompt_templates: \"{}\" has no {} where the prompt goes", wording, prompts_place);
+  }
+  return wording.substr(0, place) + prompt + wording.substr(place + prompts_place.size());
+}
 
 }  // namespace
 
 bool is_posed(const PoseOptions& options) {
-  return !options.answer_prefix.empty() || !options.system_prompts.empty() || options.few_shot > 0;
+  return !options.answer_prefix.empty() || !options.system_prompts.empty() || !options.prompt_templates.empty() ||
+         options.few_shot > 0;
 }
 
 std::vector<Shot> shot_pool(const AttackInputs& inputs, const PoseOptions& options) {
@@ -45,7 +55,13 @@ std::vector<std::vector<text::Message>> conversations(const AttackInputs& inputs
       messages.push_back({"user", pool[order[shot]].question});
       messages.push_back({"assistant", pool[order[shot]].answer});
     }
-    messages.push_back({"user", inputs.prompts[i].text});
+    std::string prompt = inputs.prompts[i].text;
+    if (!options.prompt_templates.empty()) {
+      const auto which =
+          random_bits(inputs.seed, stream_of({template_stream, at}), i) % options.prompt_templates.size();
+      prompt = worded(options.prompt_templates[which], prompt);
+    }
+    messages.push_back({"user", std::move(prompt)});
   }
   return asked;
 }

@@ -15,6 +15,9 @@ struct AttackInputs;
 struct PoseOptions {
   std::string answer_prefix;                ///< put into the model's mouth: answers go on from here ("Sure, here")
   std::vector<std::string> system_prompts;  ///< one of them before each prompt, drawn anew at each step; empty: none
+  /// Other words around each prompt, which "{}" stands for: paraphrases, other languages; drawn anew at each step.
+  /// Empty: the prompt as it is.
+  std::vector<std::string> prompt_templates;
   int64_t few_shot = 0;  ///< benign questions with the model's own answers before each prompt, drawn anew at each step
 };
 
@@ -31,6 +34,7 @@ struct Shot {
 std::vector<Shot> shot_pool(const AttackInputs& inputs, const PoseOptions& options);
 
 /// Each of the attacker's prompts as it is asked at `step`: a system message, answered questions, the prompt.
+/// Errors: a template without its place (usage).
 std::vector<std::vector<text::Message>> conversations(const AttackInputs& inputs, const PoseOptions& options,
                                                       const std::vector<Shot>& pool, int64_t step);
 
