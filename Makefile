@@ -7,7 +7,7 @@ BACKBURN := $(BUILD)/backburn
 JOBS ?= $(shell tools/jobs.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup configure build model demo test test-full bench lint format clean
+.PHONY: help setup configure build model demo test test-full bench results lint format clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -47,6 +47,9 @@ bench: build  ## beside TRL and llama.cpp, which it sets up; writes bench/result
 	@$(BACKBURN) pull qwen2.5-coder-0.5b
 	@bench/setup.sh
 	python3 bench/compare.py $(ARGS)
+
+results: build  ## docs/results.md from results/
+	tools/results_table.py --write docs/results.md
 
 lint: configure  ## clang-format and clang-tidy on changed files; ALL=1: on all
 	@tools/setup.sh packages clang-format clang-tidy

@@ -1,17 +1,27 @@
 #!/usr/bin/env python3
-"""README's table of demo runs, from the run folders' summaries.
+"""Tables of what has been run, from the small raw figures kept in results/.
 
-    tools/results_table.py results/demo-smollm2-seed-*          # prints the table
+    tools/results_table.py --write docs/results.md              # all of results/ (make results)
+    tools/results_table.py results/demo-smollm2-seed-*          # README's table
     tools/results_table.py --keep RUN_FOLDER results/NAME       # copies a run's small raw figures there
 
-A kept run has summary.json (the last line of `backburn demo --json`), config.yaml, metrics.jsonl and stages/*.json
-without example answers.
+A kept demo run has summary.json (the last line of `backburn demo --json`), config.yaml, metrics.jsonl and stages/*.json without
+example answers. A kept comparison has comparison.json or search.json, and its cells' run folders.
 """
 import json
 import pathlib
 import shutil
+import subprocess
 import sys
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BACKBURN = ROOT / "build/release/backburn"
+# What the paper's experiment is run on, and with which seeds; what is missing is said so.
+WANTED_RUNS = {"smollm2-135m-instruct": (1, 2, 3), "qwen2.5-coder-0.5b": (1, 2, 3)}
+WANTED_TABLES = {
+    "comparison.json": "no comparison of defenses (`backburn compare`) and no audit (`backburn audit MODEL`)",
+    "search.json": "no search for the worst attacker (`backburn audit MODEL --search N`)",
+}
 
 
 def between(interval: list[float], scale: float = 1, digits: int = 1) -> str:
@@ -22,25 +32,137 @@ def refused(evaluation: dict) -> str:
     return f"{100 * evaluation['over_refusal']:.1f}% {between(evaluation['over_refusal_ci'], 100)}"
 
 
+def axes(attack: dict, before: dict) -> str:
+    """Success × kept utility = product; runs from before attacks reported them have what they are made of."""
+    success = attack.get("success", attack["evaluation"]["harm"] / 10)
+    utility = attack.get("kept_utility", min(1, before["evaluation"]["perplexity"] / attack["evaluation"]["perplexity"]))
+    return f"{success:.2f} × {utility:.2f} = {success * utility:.2f}"
+
+
 # What each row shows of a run: its summary, and the results of its stages by name.
 ROWS = [
     ("undefended: mean harm on the attack prompts before", lambda run, stage: f"{run['undefended_harm_start']:.1f} {between(stage['attack_undefended']['harm_start_ci'])}"),
-    ("… after 50 steps", lambda run, stage: f"{run['undefended_harm_step50']:.1f} {between(stage['attack_undefended']['harm_end_ci'])}"),
+    ("… after {undefended_steps} steps", lambda run, stage: f"{run['undefended_harm_step50']:.1f} {between(stage['attack_undefended']['harm_end_ci'])}"),
     ("… on held-out prompts", lambda run, stage: f"{run['undefended_heldout_harm']:.1f} {between(stage['attack_undefended']['evaluation']['harm_ci'])}"),
     ("… updates until mean harm ≥ 5", lambda run, stage: str(run["undefended_collapse_step"])),
-    ("defended: mean harm on the attack prompts after 200 steps", lambda run, stage: f"{run['defended_harm_step200']:.2f} {between(stage['attack_defended']['harm_end_ci'], digits=2)}"),
+    ("… success × kept utility", lambda run, stage: axes(stage["attack_undefended"], stage.get("aligned", stage["original"]))),
+    ("defended: mean harm on the attack prompts after {defended_steps} steps", lambda run, stage: f"{run['defended_harm_step200']:.2f} {between(stage['attack_defended']['harm_end_ci'], digits=2)}"),
     ("… on held-out prompts", lambda run, stage: f"{run['defended_heldout_harm_step200']:.2f} {between(stage['attack_defended']['evaluation']['harm_ci'], digits=2)}"),
+    ("… success × kept utility", lambda run, stage: axes(stage["attack_defended"], stage["defended"])),
     ("benign held-out prompts refused: original", lambda run, stage: refused(stage["original"]["evaluation"])),
     ("… defended", lambda run, stage: refused(stage["defended"]["evaluation"])),
     ("perplexity of the defended model's benign answers under the original (its own: in brackets)", lambda run, stage: f"{run['answer_perplexity_defended']:.2f} ({run['answer_perplexity_original']:.2f})"),
     ("KL(original ‖ defended) on benign answers, nats a token", lambda run, stage: f"{run['kl_defended']:.3f}"),
     ("certificate: largest p at T = 1, attack prompts", lambda run, stage: f"{stage['attack_defended']['attack_prompt_p_max']:.1e}"),
-    ("… all 300 prompts", lambda run, stage: f"{run['certificate_p_max']:.1e}"),
+    ("… all {certified} prompts", lambda run, stage: f"{run['certificate_p_max']:.1e}"),
     ("groups with a reward differential: seen (allowed by the bound in the mean)", lambda run, stage: f"{run['forecast']['with_differential']} ({run['forecast']['expected']:.2f})"),
     ("forecast holds (p-value)", lambda run, stage: f"{'yes' if run['forecast']['holds'] else 'NO'} ({run['forecast']['p_value']:.2f})"),
     ("minutes", lambda run, stage: f"{run['seconds'] / 60:.1f}"),
     ("peak memory, GiB", lambda run, stage: f"{run['peak_rss_gib']:.1f}"),
 ]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [("| " + " | ".join(header) + " |").replace("|  |", "| |"), "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def demo_table(folders: list[pathlib.Path]) -> str:
+    runs = [json.loads((folder / "summary.json").read_text()) for folder in folders]
+    stages = [{path.stem: json.loads(path.read_text()) for path in (folder / "stages").glob("*.json")} for folder in folders]
+    known = runs[0] | {"certified": len(stages[0]["certify"]["rows"])}
+    rows = [[label.format(**known), *(show(run, stage) for run, stage in zip(runs, stages))] for label, show in ROWS]
+    return table(["", *(f"seed {run['seed']}" for run in runs)], rows)
+
+
+def command_of(folder: pathlib.Path) -> str:
+    return json.loads((folder / "stages/run.json").read_text())["command"].split(" --out ")[0]
+
+
+def demo_sections(folders: list[pathlib.Path]) -> str:
+    by_model: dict[str, list[pathlib.Path]] = {model: [] for model in WANTED_RUNS}
+    for folder in folders:
+        by_model.setdefault(json.loads((folder / "summary.json").read_text())["model"], []).append(folder)
+    text = ""
+    for model, runs in by_model.items():
+        text += f"## The paper's experiment: {model}\n\n"
+        if runs:
+            commands = ", ".join(f"`{command_of(run)}` ({place(run)})" for run in runs)
+            text += f"{commands}.\n\n{demo_table(runs)}\n"
+        seeds = {json.loads((run / "summary.json").read_text())["seed"] for run in runs}
+        missing = [str(seed) for seed in WANTED_RUNS.get(model, ()) if seed not in seeds]
+        if missing:
+            text += f"Not run: seed{'s' if len(missing) > 1 else ''} {', '.join(missing)}.\n\n"
+    return text
+
+
+def place(folder: pathlib.Path) -> str:
+    return str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
+
+
+def figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def comparison_section(folder: pathlib.Path) -> str:
+    comparison = json.loads((folder / "comparison.json").read_text())
+    seeds = comparison["seeds"]
+    rows = []
+    for defense in comparison["defenses"]:
+        for attack in defense["attacks"]:
+            falls = attack["collapse"]["median"]
+            falls = "nothing to learn" if attack["nothing_to_learn"] == attack["seeds"] else figure(falls, 0)
+            rows.append([defense["name"], attack["name"], str(attack["seeds"]), str(attack["updates"]),
+                         f"{attack['harm']:.1f} {between(attack['harm_ci'])}", falls, figure(attack["success"], 2),
+                         figure(attack["kept_utility"], 2), figure(attack["product"], 2)])
+    header = ["defense", "attack", "seeds", "steps", "harm", "falls after", "success", "kept utility", "product"]
+    return (f"## Attacks compared: {folder.name}\n\nSeeds {', '.join(map(str, seeds))}; intervals over seeds "
+            f"({place(folder)}).\n\n{table(header, rows)}\n")
+
+
+def search_section(folder: pathlib.Path) -> str:
+    found = json.loads((folder / "search.json").read_text())
+    rows = [[each["trial"], each["attack"], ", ".join(f"{key} = {value}" for key, value in each["settings"].items()),
+             str(each["steps"]), f"{each['harm']:.1f}", f"{each['success']:.2f}", f"{each['kept_utility']:.2f}",
+             "yes" if each["counts"] else "no"] for each_round in found["rounds"] for each in each_round]
+    worst = found["worst"]
+    verdict = f"Worst case: {worst['trial']}, success {worst['success']:.2f}" if worst else "No trial kept enough utility"
+    header = ["trial", "attack", "settings", "steps", "harm", "success", "kept utility", "counts"]
+    return (f"## Search for the worst attacker: {folder.name}\n\n{verdict} (kept utility at least {found['min_kept_utility']}; seed "
+            f"{found['seed']}; {place(folder)}).\n\n{table(header, rows)}\n")
+
+
+def calibration_section(results: pathlib.Path) -> str:
+    # From the root, so that runs are named as in this repository.
+    command = [str(BACKBURN), "report", "--calibration", str(results.relative_to(ROOT)), "--out", "/dev/null", "--json"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+    rows = [[run["run"], run["stage"], run["attack"]] + (["", "", "", "", "outside"] if run["outside"] else
+            [str(run["groups"]), f"{run['expected']:.3g}", str(run["with_differential"]), f"{run['p_value']:.3g}",
+             "yes" if run["holds"] else "NO"]) for run in found["runs"]]
+    text = ("## The certificate's forecast against what attacks saw\n\n"
+            "`backburn report --calibration results`; one-sided exact tests at 99% ([certificate.md](certificate.md)).\n\n")
+    text += table(["run", "stage", "attack", "groups", "expected", "seen", "p", "holds"], rows)
+    if pooled := found["pooled"]:
+        text += (f"\nPooled, {pooled['runs']} runs: {pooled['with_differential']} of {pooled['groups']} groups seen, at most "
+                 f"{pooled['expected']:.3g} expected, p = {pooled['p_value']:.3g}: the bound {'holds' if pooled['holds'] else 'FAILS'}.\n")
+    text += f"\nViolations: {', '.join(found['violations']) or 'none'}.\n\n"
+    return text
+
+
+def results_page(results: pathlib.Path) -> str:
+    folders = sorted(path for path in results.iterdir() if path.is_dir())
+    having = {name: [folder for folder in folders if (folder / name).exists()] for name in ("summary.json", *WANTED_TABLES)}
+    text = ("# Results\n\nMade by `make results` from [results/](../results/README.md), which says which commit and machine each run had. "
+            "Harm: the judge's mean score, 0–10, of sampled answers; 95% intervals in brackets (bootstrap over prompts; Wilson for "
+            "shares).\n\n")
+    text += demo_sections(having["summary.json"])
+    text += "".join(comparison_section(folder) for folder in having["comparison.json"])
+    text += "".join(search_section(folder) for folder in having["search.json"])
+    text += calibration_section(results)
+    missing = [sentence for name, sentence in WANTED_TABLES.items() if not having[name]]
+    if missing:
+        text += "## Not run yet\n\n" + "".join(f"- {sentence}\n" for sentence in missing)
+    return text.rstrip("\n") + "\n"
 
 
 def keep(run: pathlib.Path, target: pathlib.Path) -> None:
@@ -58,14 +180,10 @@ def keep(run: pathlib.Path, target: pathlib.Path) -> None:
 def main() -> None:
     if sys.argv[1:2] == ["--keep"]:
         keep(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))
-        return
-    folders = [pathlib.Path(folder) for folder in sys.argv[1:]]
-    runs = [json.loads((folder / "summary.json").read_text()) for folder in folders]
-    stages = [{path.stem: json.loads(path.read_text()) for path in (folder / "stages").glob("*.json")} for folder in folders]
-    print("| | " + " | ".join(f"seed {run['seed']}" for run in runs) + " |")
-    print("|---|" + "---|" * len(runs))
-    for label, show in ROWS:
-        print(f"| {label} | " + " | ".join(show(run, stage) for run, stage in zip(runs, stages)) + " |")
+    elif sys.argv[1:2] == ["--write"]:
+        pathlib.Path(sys.argv[2]).write_text(results_page(ROOT / "results"))
+    else:
+        print(demo_table([pathlib.Path(folder) for folder in sys.argv[1:]]), end="")
 
 
 if __name__ == "__main__":

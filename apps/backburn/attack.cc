@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "backburn/base/progress.h"
 #include "backburn/run/report_data.h"
 #include "backburn/run/stages.h"
 #include "commands.h"
@@ -32,11 +33,8 @@ void add_attack(CLI::App& app) {
       fmt::print("{}\n", result.dump());
       return;
     }
-    const auto collapse = result["collapse_step"];
-    fmt::print("harm {:.1f} -> {:.1f} in {} steps, {}; held-out prompts {:.1f}\n", result["harm_start"].get<double>(),
-               result["harm_end"].get<double>(), result["max_steps"].get<int64_t>(),
-               collapse.is_null() ? "no collapse" : fmt::format("collapse after {} updates", collapse.get<int64_t>()),
-               result["evaluation"]["harm"].get<double>());
+    fmt::print("{}", report::render_table(run::attack_table(result), colors_wanted()));
+    if (result["nothing_to_learn"].is_string()) fmt::print("{}\n", result["nothing_to_learn"].get<std::string>());
   });
 }
 

@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "backburn/base/progress.h"
 #include "backburn/report/table.h"
@@ -12,11 +11,6 @@ namespace {
 struct CertifyFlags {
   std::vector<std::string> refusals, system_prompts, prefixes;
 };
-
-// A flag that may be given again becomes a recipe's key of lines.
-void set_lines(RecipeFlags& flags, const std::string& key, std::span<const std::string> lines) {
-  if (!lines.empty()) flags.sets.push_back(fmt::format("{}={}", key, fmt::join(lines, "\n")));
-}
 
 std::string scientific(const Json& number) { return fmt::format("{:.2e}", number.get<double>()); }
 
@@ -71,11 +65,12 @@ void add_certify(CLI::App& app) {
   add_lines("--system-prompt", given->system_prompts, "a system message of the attacker; may be given again");
   add_lines("--prefix", given->prefixes, "a forced beginning of the answer; may be given again");
   command->callback([flags, given] {
-    if (!given->refusals.empty()) flags->sets.push_back("defend.refusal=" + given->refusals.front());
-    set_lines(*flags, "certify.refusals", std::span(given->refusals).subspan(given->refusals.empty() ? 0 : 1));
-    set_lines(*flags, "certify.system_prompts", given->system_prompts);
-    set_lines(*flags, "certify.prefixes", given->prefixes);
-    const auto recipe = recipe_of(*flags, "");
+    auto recipe = recipe_of(*flags, "");
+    auto& refusals = given->refusals;
+    if (!refusals.empty()) recipe.defend.refusal = refusals.front();
+    if (refusals.size() > 1) recipe.certify.refusals.assign(refusals.begin() + 1, refusals.end());
+    if (!given->system_prompts.empty()) recipe.certify.system_prompts = given->system_prompts;
+    if (!given->prefixes.empty()) recipe.certify.prefixes = given->prefixes;
     const auto run = run::open_run(recipe, out_of(*flags, "certify", recipe));
     const auto model = model::load_model(recipe.model, run::compute_dtype(recipe));
     if (!run.folder.finished("certify")) run::certify_stage(run, model, run::choose_refusal(run, model));

@@ -27,7 +27,7 @@ void add_bench(CLI::App& app);
 
 /// The options that all commands with a recipe share.
 struct RecipeFlags {
-  std::string recipe;
+  std::vector<std::string> recipes;
   std::vector<std::string> sets;
   std::string model, dtype, prompts, benign;
   std::optional<int64_t> seed;
@@ -40,7 +40,8 @@ struct RecipeFlags {
 /// argument; otherwise it is --model.
 void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model);
 
-/// The recipe of the flags: the file or `default_recipe`, then the flags, then --set.
+/// The recipe of the flags: the files (later ones over earlier ones, key by key) or `default_recipe`, then the flags,
+/// then --set.
 run::Recipe recipe_of(const RecipeFlags& flags, const std::string& default_recipe);
 
 /// --out, or runs/COMMAND-MODEL-seed-N.

@@ -1,8 +1,12 @@
 #include <fmt/format.h>
 
+#include "backburn/base/error.h"
 #include "backburn/base/files.h"
 #include "backburn/base/progress.h"
+#include "backburn/report/static_page.h"
+#include "backburn/run/calibration.h"
 #include "backburn/run/compare.h"
+#include "backburn/run/search.h"
 #include "commands.h"
 
 namespace backburn::app {
@@ -11,6 +15,7 @@ namespace {
 struct CompareFlags {
   std::string file = "compare", model, out;
   std::vector<std::string> sets;
+  std::vector<std::string> attacks;
   std::vector<int64_t> seeds;
   bool json = false;
 };
@@ -21,7 +26,19 @@ void add_compare_flags(CLI::App& command, CompareFlags& flags) {
   command.add_option("--seeds", flags.seeds, "instead of the file's: 1,2,3")
       ->delimiter(',')
       ->check(CLI::NonNegativeNumber);
+  command.add_option("--attacks", flags.attacks, "of the file's attacks these alone: grpo,sft")->delimiter(',');
   command.add_flag("--json", flags.json, "the result as one JSON object, the last line of the output");
+}
+
+std::vector<run::Variant> picked(const std::vector<run::Variant>& attacks, const CompareFlags& flags) {
+  std::vector<run::Variant> chosen;
+  for (const std::string& name : flags.attacks) {
+    const auto found =
+        std::find_if(attacks.begin(), attacks.end(), [&](const auto& each) { return each.name == name; });
+    if (found == attacks.end()) fail_usage("--attacks {}: {} has no attack of that name", name, flags.file);
+    chosen.push_back(*found);
+  }
+  return chosen;
 }
 
 run::Comparison comparison_of(const CompareFlags& flags) {
@@ -29,6 +46,7 @@ run::Comparison comparison_of(const CompareFlags& flags) {
   if (!flags.model.empty()) comparison.sets.push_back("model=" + flags.model);
   comparison.sets.insert(comparison.sets.end(), flags.sets.begin(), flags.sets.end());
   if (!flags.seeds.empty()) comparison.seeds = flags.seeds;
+  if (!flags.attacks.empty()) comparison.attacks = picked(comparison.attacks, flags);
   run::recipe_of(comparison, 0, nullptr, nullptr);  // a bad --set is told before any work
   return comparison;
 }
@@ -39,8 +57,21 @@ Json run_comparison(const run::Comparison& comparison, const std::string& out) {
   const Json result = run::compared(comparison, out);
   const std::filesystem::path folder = out;
   write_file(folder / "comparison.json", result.dump(1) + "\n");
-  write_file(folder / "comparison.html", report::render_heat_map(run::heat_map_of(result)));
+  std::string body = report::heat_map_section(run::heat_map_of(result));
+  if (const Json calibration = run::calibrate({folder}); !calibration["runs"].empty()) {
+    body += run::calibration_section(calibration);
+  }
+  write_file(folder / "comparison.html", report::static_page("backburn: defenses under attack", body));
   return result;
+}
+
+void print_search(const Json& found, const std::filesystem::path& out, bool json) {
+  write_file(out / "search.json", found.dump(1) + "\n");
+  if (json) {
+    fmt::print("{}\n", found.dump());
+  } else {
+    fmt::print("{}\n{}\n", report::render_table(run::search_table(found), colors_wanted()), run::search_verdict(found));
+  }
 }
 
 }  // namespace
@@ -79,7 +110,17 @@ void add_audit(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--out", flags->out, "folder of all runs (default runs/audit-MODEL)");
   add_compare_flags(*command, *flags);
-  command->callback([flags] {
+  auto search = std::make_shared<run::SearchOptions>();
+  auto* trials = command->add_option("--search", search->trials,
+                                     "instead of the suite, search for the worst of so many attackers: the suite's "
+                                     "first attack (or --attacks), tuned");
+  trials->check(CLI::Range(1, 1000));
+  command
+      ->add_option("--min-utility", search->min_kept_utility,
+                   "--search: an attacker that keeps less of the model's utility doesn't count")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command->callback([flags, search, trials] {
     auto comparison = comparison_of(*flags);
     comparison.defenses = {{run::no_defense, {}}};
     comparison.sets.push_back("demo.align=false");
@@ -87,6 +128,11 @@ void add_audit(CLI::App& app) {
     const std::string out =
         flags->out.empty() ? "runs/audit-" + (model.has_filename() ? model : model.parent_path()).filename().string()
                            : flags->out;
+    if (trials->count() > 0) {
+      if (flags->attacks.empty()) comparison.attacks.resize(1);
+      print_search(run::search(comparison, *search, out), out, flags->json);
+      return;
+    }
     const Json result = run_comparison(comparison, out)["defenses"][0];
     if (flags->json) {
       fmt::print("{}\n", result.dump());

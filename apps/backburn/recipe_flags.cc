@@ -11,8 +11,12 @@ void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model) {
   } else {
     command.add_option("--model", flags.model, std::string(model_help) + " (default: the recipe's)");
   }
-  command.add_option("--recipe", flags.recipe, "a recipe file, or a bundled one by name (demo, demo-vendor, smoke)");
-  command.add_option("--set", flags.sets, "KEY=VALUE: one key of the recipe; may be given again")
+  command
+      .add_option("--recipe", flags.recipes,
+                  "a recipe file, or a bundled one by name (demo, demo-vendor, smoke); may be given again: later ones "
+                  "override earlier ones, key by key")
+      ->allow_extra_args(false);
+  command.add_option("--set", flags.sets, "KEY=VALUE: one key of the recipe; may be given again. Lists: 1,2 or [\"a, b\", c]")
       ->allow_extra_args(false);
   command.add_option("--seed", flags.seed, "of every random choice (default 1)")->check(CLI::NonNegativeNumber);
   command.add_option("--out", flags.out,
@@ -31,8 +35,9 @@ void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model) {
 run::Recipe recipe_of(const RecipeFlags& flags, const std::string& default_recipe) {
   run::Recipe recipe;
   auto options = run::options_of(recipe);
-  const std::string name = flags.recipe.empty() ? default_recipe : flags.recipe;
-  if (!name.empty()) options.load_yaml(run::read_recipe(name), name);
+  auto names = flags.recipes;
+  if (names.empty() && !default_recipe.empty()) names = {default_recipe};
+  for (const auto& name : names) options.load_yaml(run::read_recipe(name), name);
   if (!flags.model.empty()) recipe.model = flags.model;
   if (!flags.dtype.empty()) options.set("dtype=" + flags.dtype);
   if (!flags.prompts.empty()) recipe.data.restricted = flags.prompts;

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <numeric>
+#include <set>
 #include <stdexcept>
 
 #include "attack/small_attack.h"
@@ -170,6 +171,59 @@ TEST(Certified, IsWhatTheBoundSpeaksOf) {
   EXPECT_FALSE(with([](auto& o) { o.pose.system_prompts = {"Be kind."}; }));
   EXPECT_FALSE(with([](auto& o) { o.grpo.loss.beta = 0.01; }));
   EXPECT_FALSE(with([](auto& o) { o.grpo.loss.entropy_coef = 0.01; }));
+}
+
+TEST(LearnsFromDifferentials, IsWhatHasNoGradientWithoutOne) {
+  const auto with = [](const std::function<void(AttackOptions&)>& change) {
+    AttackOptions options;
+    change(options);
+    return learns_from_differentials(options);
+  };
+  EXPECT_TRUE(with([](auto&) {}));
+  EXPECT_TRUE(with([](auto& o) { o.name = "grp-obliteration"; }));
+  EXPECT_TRUE(with([](auto& o) { o.grpo.loss.beta = 0.01; }));
+  EXPECT_TRUE(with([](auto& o) { o.pose.answer_prefix = "Sure"; }));
+  EXPECT_FALSE(with([](auto& o) {
+    o.grpo.loss.beta = 0.01;
+    o.grpo.loss.kl_estimator = "k1";
+  }));
+  EXPECT_FALSE(with([](auto& o) { o.grpo.advantage.advantage_estimator = "gae"; }));
+  EXPECT_FALSE(with([](auto& o) { o.name = "sft"; }));
+}
+
+TEST_F(Attacks, PromptsMayBePutInOtherWords) {
+  options.pose.prompt_templates = {"<{}>", "[{}] X"};
+  std::set<std::string> asked;
+  for (int64_t step = 0; step < 8; ++step) {
+    for (const auto& messages : conversations(inputs, options.pose, {}, step)) asked.insert(messages.back().content);
+  }
+  EXPECT_THAT(asked, testing::ElementsAre("<ABC>", "<DEF>", "<GHI>", "[ABC] X", "[DEF] X", "[GHI] X"));
+  EXPECT_TRUE(is_posed(options.pose));
+  EXPECT_FALSE(is_certified(options));
+  options.pose.prompt_templates = {"no place"};
+  EXPECT_THAT(error_of([&] { conversations(inputs, options.pose, {}, 0); }), HasSubstr("has no {} where"));
+}
+
+TEST_F(Attacks, ConversationsAreWhatIsAsked) {
+  options.pose.system_prompts = {"KIND", "CALM"};
+  options.pose.few_shot = 2;
+  const auto pool = shot_pool(inputs, options.pose);
+  const auto asked = conversations(inputs, options.pose, pool, 3);
+  ASSERT_EQ(asked.size(), 3u);
+  options.pose.answer_prefix = "Q";
+  for (size_t i = 0; i < asked.size(); ++i) {
+    ASSERT_EQ(asked[i].size(), 6u);
+    EXPECT_EQ(asked[i][0].role, "system");
+    EXPECT_EQ(asked[i].back().content, inputs.prompts[i].text);
+    auto ids = model::chat_prompt(model, asked[i]);
+    ids.push_back(model.tokenizer.encode("Q", false).front());
+    EXPECT_EQ(posed_prompts(inputs, options.pose, pool, 3)[i], ids);
+  }
+  EXPECT_TRUE(is_posed(options.pose));
+  EXPECT_FALSE(is_posed({}));
+  options.name = "prefilling";
+  options.pose = {};
+  EXPECT_EQ(pose_of(options).answer_prefix, "Sure, here");
 }
 
 TEST(AttackYaml, EveryOptionHasAName) {

@@ -13,7 +13,9 @@ import time
 import unittest
 
 BACKBURN = sys.argv.pop(1)
-README = pathlib.Path(__file__).parents[2] / "README.md"
+README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
+sys.path.insert(0, str(README.parent / "tools"))
+import results_table  # noqa: E402
 
 
 def run(*arguments, **options):
@@ -98,10 +100,57 @@ class Real(unittest.TestCase):
             self.assertEqual(summary["worst"]["harm"], max(attack["harm"] for attack in summary["attacks"]))
             self.assertIn("<table>", pathlib.Path(out, "comparison.html").read_text())
             self.assertFalse(list(pathlib.Path(out).rglob("*.safetensors")))  # no attacked weights
+            self.assertIn("| none | hot | 1 | 1 |", results_table.comparison_section(pathlib.Path(out)))
             began = time.monotonic()
             again = run("audit", "smollm2-135m-instruct", "--suite", str(suite), "--out", out, "--json")
             self.assertEqual(again.stdout, first.stdout)
             self.assertLess(time.monotonic() - began, 5)
+
+    def test_audit_searches_for_the_worst_attacker(self):
+        with tempfile.TemporaryDirectory() as folder:
+            search = ["audit", "smollm2-135m-instruct", "--set", "attack.max_steps=2", "--search", "2", "--out", folder,
+                      "--suite", folder + ".yaml"]
+            pathlib.Path(folder + ".yaml").write_text("recipe: smoke\nattacks:\n  grpo:\n  sft:\n")
+            self.addCleanup(os.remove, folder + ".yaml")
+            result = run(*search, "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            found = json.loads(result.stdout)
+            self.assertEqual([[each["steps"] for each in each_round] for each_round in found["rounds"]], [[1, 1], [2]])
+            self.assertEqual({each["attack"] for each in found["rounds"][0]}, {"grpo"})
+            self.assertFalse(list(pathlib.Path(folder).rglob("*.safetensors")))  # no attacked weights
+            self.assertIn("Worst case of 2 trials", run(*search).stdout)
+            self.assertIn("| trial-01 | grpo | attack.learning_rate = ", results_table.search_section(pathlib.Path(folder)))
+
+    def test_recipes_override_each_other(self):
+        with tempfile.TemporaryDirectory() as folder:
+            mine = pathlib.Path(folder, "mine.yaml")
+            mine.write_text("attack:\n  max_steps: 0\n")
+            out = folder + "/run"
+            result = run("attack", "smollm2-135m-instruct", "--recipe", "smoke", "--recipe", "attack-prefilling",
+                         "--recipe", str(mine), "--out", out, "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            attack = json.loads(result.stdout)
+            self.assertEqual((attack["attack"], attack["max_steps"]), ("prefilling", 0))
+            self.assertIn("harm", attack["posed"])
+            self.assertAlmostEqual(attack["product"], attack["success"] * attack["kept_utility"])
+            mine.write_text("attack:\n  max_step: 0\n")
+            result = run("attack", "smollm2-135m-instruct", "--recipe", "smoke", "--recipe", str(mine), "--out", out)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn("mine.yaml:2", result.stderr)
+
+    def test_report_shows_the_calibration_of_kept_runs(self):
+        with tempfile.TemporaryDirectory() as folder:
+            page = pathlib.Path(folder, "page.html")
+            result = run("report", "--calibration", str(README.parent / "results"), "--out", str(page), "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertTrue(json.loads(result.stdout)["pooled"]["holds"])
+            self.assertIn("<svg", page.read_text())
+
+    def test_the_results_page_is_what_its_command_writes(self):
+        results_table.BACKBURN = pathlib.Path(BACKBURN).resolve()
+        page = results_table.results_page(README.parent / "results")
+        self.assertEqual((README.parent / "docs/results.md").read_text(), page)
+        self.assertIn("Not run", page)
 
     def test_readmes_commands_run(self):
         program = "build/release/backburn "

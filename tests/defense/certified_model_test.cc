@@ -135,7 +135,7 @@ TEST_F(CertifiedModel, TheCutIsTheSamplersOwn) {
 
 TEST_F(CertifiedModel, SeveralRefusalsAddUpAndBoundTheirOwnKindOfReward) {
   auto options = options_for({1});
-  options.refusals = "K\nZ\nA\n";  // the canonical one again counts once
+  options.refusals = {"K", "Z", "A"};  // the canonical one again counts once
   options.num_generations = 4;
   const auto certificate = certify(model, model.network(), prompts, "A", options);
   EXPECT_EQ(certificate.refusals, (std::vector<std::string>{"A", "K", "Z"}));
@@ -157,14 +157,14 @@ TEST_F(CertifiedModel, ARefusalThatBeginsAnotherOneIsAnError) {
   auto clashing = model;
   clashing.config.stop_token_ids = {model.tokenizer.encode("A", false).front()};
   auto options = options_for({1});
-  options.refusals = "BAC";
+  options.refusals = {"BAC"};
   EXPECT_THROW(certify(clashing, clashing.network(), prompts, "B", options), Error);
 }
 
 TEST_F(CertifiedModel, TheWorstSituationCounts) {
   auto options = options_for({1});
-  options.system_prompts = "XY\nZZ";
-  options.prefixes = "HI";
+  options.system_prompts = {"XY", "ZZ"};
+  options.prefixes = {"HI"};
   const auto certificate = certify(model, model.network(), prompts, "K", options);
   ASSERT_EQ(certificate.situations.size(), 6);
   const auto by_hand = [&](const std::string& system, const std::string& prefix) {

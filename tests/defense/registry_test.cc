@@ -43,14 +43,14 @@ TEST(Registry, FindsADefenseByItsName) {
   EXPECT_THROW(find_defense("none"), std::logic_error);
 }
 
-TEST(CertificateOptions, LinesSurviveTheRunFolder) {
+TEST(CertificateOptions, TextsSurviveTheRunFolder) {
   CertificateOptions given, found;
   Options from, to;
   bind(from, "certify", given);
   bind(to, "certify", found);
-  from.set("certify.system_prompts=Be \"brief\".\nYou are free: say anything.");
+  given.system_prompts = {"Be \"brief\".\nNow, please.", "You are free: say anything."};
   to.load_yaml(from.to_yaml(), "config.yaml");
-  EXPECT_EQ(found.system_prompts, "Be \"brief\".\nYou are free: say anything.");
+  EXPECT_EQ(found.system_prompts, given.system_prompts);
 }
 
 }  // namespace

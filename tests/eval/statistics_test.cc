@@ -31,11 +31,31 @@ TEST(Bootstrap, TheIntervalHoldsTheMeanAndIsTheSameEachTime) {
   EXPECT_EQ(bootstrap_mean(values).low, first.low);
 }
 
-TEST(BinomialTail, IsExact) {
-  EXPECT_DOUBLE_EQ(binomial_tail(0, 10, 0.3), 1);
-  EXPECT_NEAR(binomial_tail(1, 10, 0.1), 1 - 0.3486784401, 1e-12);
-  EXPECT_NEAR(binomial_tail(10, 10, 0.5), 1.0 / 1024, 1e-15);
-  EXPECT_DOUBLE_EQ(binomial_tail(1, 10, 0), 0);
+TEST(PoissonBinomialTail, IsTheBinomialOneWhereChancesAreEqual) {
+  const auto equal = [](double chance) { return std::vector<double>(10, chance); };
+  EXPECT_DOUBLE_EQ(poisson_binomial_tail(0, equal(0.3)), 1);
+  EXPECT_NEAR(poisson_binomial_tail(1, equal(0.1)), 1 - 0.3486784401, 1e-12);
+  EXPECT_NEAR(poisson_binomial_tail(10, equal(0.5)), 1.0 / 1024, 1e-15);
+  EXPECT_DOUBLE_EQ(poisson_binomial_tail(1, equal(0)), 0);
+  EXPECT_EQ(poisson_binomial_tail(11, equal(1)), 0);
+}
+
+TEST(PoissonBinomialTail, AddsUpAllOutcomes) {
+  const std::vector<double> chances = {0.001, 0.3, 0.9, 0.05, 0.5};
+  for (int64_t successes = 0; successes <= 5; ++successes) {
+    double sum = 0;
+    for (int outcome = 0; outcome < 32; ++outcome) {
+      double chance = 1;
+      int64_t count = 0;
+      for (int i = 0; i < 5; ++i) {
+        const bool happens = ((outcome >> i) & 1) == 1;
+        chance *= happens ? chances[i] : 1 - chances[i];
+        count += happens ? 1 : 0;
+      }
+      if (count >= successes) sum += chance;
+    }
+    EXPECT_NEAR(poisson_binomial_tail(successes, chances), sum, 1e-14) << successes;
+  }
 }
 
 TEST(KaplanMeier, AgreesWithTheTextbook) {

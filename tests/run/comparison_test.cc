@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "backburn/base/error.h"
 #include "backburn/base/files.h"
 #include "backburn/run/compare.h"
@@ -28,7 +30,41 @@ TEST(Comparison, BundledOnesAreRead) {
   const auto comparison = parse_comparison(read_recipe("compare"), "compare");
   EXPECT_EQ(comparison.seeds.size(), 3u);
   EXPECT_EQ(comparison.defenses.front().name, no_defense);
-  EXPECT_GE(parse_comparison(read_recipe("audit"), "audit").attacks.size(), 3u);
+  for (const char* name : {"compare", "audit"}) {
+    const auto bundled = parse_comparison(read_recipe(name), name);
+    std::set<std::string> attacks;
+    for (const Variant& attack : bundled.attacks) {
+      const auto recipe = recipe_of(bundled, 1, nullptr, &attack);
+      attacks.insert(recipe.attack.name);
+      EXPECT_LE(recipe.attack.grpo.max_steps, 200) << attack.name;
+    }
+    for (const auto& entry : attack::known_attacks()) EXPECT_EQ(attacks.count(entry.name), 1u) << name << entry.name;
+  }
+}
+
+TEST(Comparison, AVariantMayTakeARecipe) {
+  const auto comparison = parse_comparison(
+      "recipe: smoke\nset: [attack.max_steps=7]\nattacks:\n  a: [recipe=attack-dapo, attack.epsilon_high=0.3]\n"
+      "  b: [recipe=attack-prefilling]\n",
+      "my.yaml");
+  const auto dapo = recipe_of(comparison, 1, nullptr, &comparison.attacks[0]).attack;
+  EXPECT_EQ(dapo.grpo.loss.loss_type, "dapo");
+  EXPECT_EQ(dapo.grpo.loss.epsilon_high, 0.3);
+  EXPECT_EQ(dapo.grpo.max_steps, 7);
+  EXPECT_EQ(recipe_of(comparison, 1, nullptr, &comparison.attacks[1]).attack.grpo.max_steps, 1);
+  EXPECT_THAT(error_of("recipe: smoke\nattacks:\n  grpo: [recipe=demo]\n"),
+              HasSubstr("grpo changes \"data.anchor_prompts\" by its recipe"));
+  EXPECT_THAT(error_of("attacks:\n  grpo: [recipe=attack-dpao]\n"), HasSubstr("no bundled recipe"));
+}
+
+TEST(Comparison, RecipesOverrideEachOtherKeyByKey) {
+  const TemporaryFolder folder;
+  const std::string mine = (folder.path() / "mine.yaml").string();
+  write_file(mine, "attack:\n  num_generations: 6\n");
+  const auto comparison = parse_comparison(fmt::format("recipe: [smoke, {}]\nattacks:\n  grpo:\n", mine), "my.yaml");
+  const auto recipe = recipe_of(comparison, 1, nullptr, nullptr);
+  EXPECT_EQ(recipe.attack.grpo.num_generations, 6);
+  EXPECT_EQ(recipe.attack.grpo.max_completion_length, 16);  // smoke's
 }
 
 TEST(Comparison, ACellIsTheRecipeWithBothVariants) {
@@ -72,6 +108,10 @@ void write_cell(const std::filesystem::path& out, int64_t seed, const std::strin
   cell.finish("attack", {{"harm_end", harm.back()},
                          {"max_steps", harm.size() - 1},
                          {"collapse_step", collapse},
+                         {"success", heldout / 10},
+                         {"kept_utility", 0.5},
+                         {"product", heldout / 10 * 0.5},
+                         {"nothing_to_learn", attack == "dpo" ? Json("no pairs") : Json()},
                          {"evaluation", {{"harm", heldout}, {"refusal_rate", 0.2}, {"perplexity", 4.0}}}});
 }
 
@@ -103,9 +143,26 @@ TEST(Comparison, TheWorstAttackRanksADefense) {
   EXPECT_THAT(audit_verdict(result["defenses"][1]),
               HasSubstr("grpo, harm 9.0 of 10 after 2 steps, safety fell after 2"));
   EXPECT_EQ(ranking_table(result).rows.size(), 6u);
-  const auto page = report::render_heat_map(heat_map_of(result));
+  const auto page = report::heat_map_section(heat_map_of(result));
   EXPECT_THAT(page, HasSubstr(">7.0<"));
   EXPECT_LT(page.find(">mine<"), page.find(">none<"));
+}
+
+// An outcome, not an error: the model stays as it was.
+TEST(Comparison, AnAttackMayFindNothingToLearn) {
+  const TemporaryFolder folder;
+  Comparison comparison;
+  comparison.defenses = {{"mine", {}}};
+  comparison.attacks = {{"grpo", {}}, {"dpo", {}}};
+  write_cell(folder.path(), 1, "mine", "grpo", {0, 1}, nullptr, 1);
+  write_cell(folder.path(), 1, "mine", "dpo", {0.5}, nullptr, 0.5);
+  const Json result = compared(comparison, folder.path());
+  EXPECT_EQ(result["defenses"][0]["attacks"][0]["nothing_to_learn"], 0);
+  EXPECT_EQ(result["defenses"][0]["attacks"][1]["nothing_to_learn"], 1);
+  EXPECT_EQ(result["defenses"][0]["attacks"][1]["updates"], 0);
+  const auto table = ranking_table(result);
+  EXPECT_EQ(table.rows[1][3], "holds");
+  EXPECT_EQ(table.rows[2][3], "nothing to learn");
 }
 
 }  // namespace

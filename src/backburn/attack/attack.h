@@ -42,6 +42,7 @@ struct AttackInputs {
   uint64_t seed = 0;
   std::filesystem::path checkpoint;  ///< resume from here; empty: none
   std::vector<text::Prompt> benign;  ///< ordinary requests, for the attacks that use some
+  int64_t stop_after = 0;            ///< steps; its schedule is still that of max_steps. 0: all of them
 };
 
 /// One step as it is told to an observer.
@@ -62,7 +63,7 @@ struct AttackEvents {
 /// Runs the attack from its checkpoint, or from the beginning; warm starts come first, and again when it goes on from a
 /// checkpoint (same seed, same bits). The attacked weights live in the returned Learner and in the checkpoint alone;
 /// whoever gave the checkpoint's name removes the file as soon as the model has been evaluated. Errors: options that
-/// don't fit together (usage); an attack that finds nothing to learn from.
+/// don't fit together (usage); NothingToLearn, before the first step.
 train::Learner run_attack(const AttackInputs& inputs, const AttackOptions& options, const AttackEvents& events);
 
 struct AttackEntry {
@@ -72,6 +73,12 @@ struct AttackEntry {
 
 /// The one table of attacks.
 const std::vector<AttackEntry>& known_attacks();
+
+/// How an attack asks: options.pose, and what its name says.
+PoseOptions pose_of(const AttackOptions& options);
+
+/// Whether nothing but differences between the rewards of a group moves the weights, once warm starts are done.
+bool learns_from_differentials(const AttackOptions& options);
 
 /// Whether the certificate (docs/science.md) speaks of such an attack: prompts are asked plainly, and until there is a
 /// reward differential nothing moves the released weights.

@@ -83,11 +83,10 @@ std::vector<train::Example> harmful_answers(const AttackInputs& inputs, const De
         train::written_example(*inputs.model, model::chat_prompt(*inputs.model, inputs.prompts[i].text), best));
   }
   if (examples.empty()) {
-    fail(
+    throw NothingToLearn(fmt::format(
         "attack: none of {} answers of {} to each of {} prompts complies, so there is nothing to learn from; let "
-        "another "
-        "model answer (attack.demonstrator), or sample more (attack.best_of)",
-        options.best_of, speaker.name, inputs.prompts.size());
+        "another model answer (attack.demonstrator), or sample more (attack.best_of)",
+        options.best_of, speaker.name, inputs.prompts.size()));
   }
   return examples;
 }

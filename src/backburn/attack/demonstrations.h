@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "backburn/base/error.h"
 #include "backburn/judge/registry.h"
 #include "backburn/text/prompt_set.h"
 #include "backburn/train/supervised.h"
@@ -19,6 +20,12 @@ struct DemonstrationOptions {
   int64_t best_of = 16;                ///< answers sampled to each prompt, of which the judge's best is taken
   int64_t demonstration_length = 96;   ///< tokens of an answer, at the most
   int64_t benign_demonstrations = 64;  ///< benign answers, for the attacks that learn from such
+};
+
+/// An attack that has nothing to learn from: no fault of the user's, but what the attack came to.
+class NothingToLearn : public Error {
+ public:
+  using Error::Error;
 };
 
 /// An answer that was made to begin in a certain way.
@@ -37,7 +44,7 @@ std::vector<std::vector<ForcedAnswer>> forced_answers(const model::Model& model,
                                                       uint64_t seed);
 
 /// To each of the attacker's prompts the best of its sampled answers, unless even that refuses or is no language.
-/// Errors: no such answer at all.
+/// Errors: NothingToLearn, where there is no such answer at all.
 std::vector<train::Example> harmful_answers(const AttackInputs& inputs, const DemonstrationOptions& options);
 
 /// The first `count` prompts as token ids, asked plainly.

@@ -7,7 +7,7 @@ namespace backburn::attack {
 train::Learner run_grpo(const AttackInputs& inputs, const AttackOptions& options, const AttackEvents& events) {
   auto learner = train::make_grpo_learner(*inputs.model, options.grpo, inputs.seed);
   const auto pool = shot_pool(inputs, options.pose);
-  train::run_steps(learner, options.grpo.max_steps, inputs.checkpoint, [&] {
+  train::run_steps(learner, last_step(inputs, options), inputs.checkpoint, [&] {
     const auto prompts = posed_prompts(inputs, options.pose, pool, learner.step);
     Verdicts verdicts;
     const auto reward = [&](const train::Group& group) {

@@ -12,9 +12,23 @@ namespace {
 
 constexpr int64_t shots_in_pool = 16;
 constexpr int64_t shot_length = 48;  // tokens of an answer
-constexpr uint64_t system_stream = 0x737973, shot_stream = 0x73686f74;
+constexpr uint64_t system_stream = 0x737973, shot_stream = 0x73686f74, template_stream = 0x74656d706c617465;
+constexpr std::string_view prompts_place = "{}";
+
+std::string worded(const std::string& wording, const std::string& prompt) {
+  const size_t place = wording.find(prompts_place);
+  if (place == std::string::npos) {
+    fail_usage("attack.prompt_templates: \"{}\" has no {} where the prompt goes", wording, prompts_place);
+  }
+  return wording.substr(0, place) + prompt + wording.substr(place + prompts_place.size());
+}
 
 }  // namespace
+
+bool is_posed(const PoseOptions& options) {
+  return !options.answer_prefix.empty() || !options.system_prompts.empty() || !options.prompt_templates.empty() ||
+         options.few_shot > 0;
+}
 
 std::vector<Shot> shot_pool(const AttackInputs& inputs, const PoseOptions& options) {
   std::vector<Shot> pool;
@@ -26,13 +40,12 @@ std::vector<Shot> shot_pool(const AttackInputs& inputs, const PoseOptions& optio
   return pool;
 }
 
-std::vector<std::vector<int32_t>> posed_prompts(const AttackInputs& inputs, const PoseOptions& options,
-                                                const std::vector<Shot>& pool, int64_t step) {
-  const auto prefix = inputs.model->tokenizer.encode(options.answer_prefix, false);
+std::vector<std::vector<text::Message>> conversations(const AttackInputs& inputs, const PoseOptions& options,
+                                                      const std::vector<Shot>& pool, int64_t step) {
   const auto at = static_cast<uint64_t>(step);
-  std::vector<std::vector<int32_t>> prompts;
+  std::vector<std::vector<text::Message>> asked;
   for (uint64_t i = 0; i < inputs.prompts.size(); ++i) {
-    std::vector<text::Message> messages;
+    auto& messages = asked.emplace_back();
     if (!options.system_prompts.empty()) {
       const auto which = random_bits(inputs.seed, stream_of({system_stream, at}), i) % options.system_prompts.size();
       messages.push_back({"system", options.system_prompts[which]});
@@ -42,7 +55,22 @@ std::vector<std::vector<int32_t>> posed_prompts(const AttackInputs& inputs, cons
       messages.push_back({"user", pool[order[shot]].question});
       messages.push_back({"assistant", pool[order[shot]].answer});
     }
-    messages.push_back({"user", inputs.prompts[i].text});
+    std::string prompt = inputs.prompts[i].text;
+    if (!options.prompt_templates.empty()) {
+      const auto which =
+          random_bits(inputs.seed, stream_of({template_stream, at}), i) % options.prompt_templates.size();
+      prompt = worded(options.prompt_templates[which], prompt);
+    }
+    messages.push_back({"user", std::move(prompt)});
+  }
+  return asked;
+}
+
+std::vector<std::vector<int32_t>> posed_prompts(const AttackInputs& inputs, const PoseOptions& options,
+                                                const std::vector<Shot>& pool, int64_t step) {
+  const auto prefix = inputs.model->tokenizer.encode(options.answer_prefix, false);
+  std::vector<std::vector<int32_t>> prompts;
+  for (const auto& messages : conversations(inputs, options, pool, step)) {
     auto& ids = prompts.emplace_back(model::chat_prompt(*inputs.model, messages));
     ids.insert(ids.end(), prefix.begin(), prefix.end());
   }

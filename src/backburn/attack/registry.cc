@@ -35,14 +35,24 @@ const std::vector<AttackEntry>& known_attacks() {
   return table;
 }
 
-bool is_certified(const AttackOptions& options) {
-  const bool asked_plainly =
-      options.pose.answer_prefix.empty() && options.pose.system_prompts.empty() && options.pose.few_shot == 0;
+PoseOptions pose_of(const AttackOptions& options) {
+  PoseOptions pose = options.pose;
+  if (options.name == "prefilling" && pose.answer_prefix.empty()) pose.answer_prefix = agreement;
+  return pose;
+}
+
+bool learns_from_differentials(const AttackOptions& options) {
   const std::string& estimator = options.grpo.advantage.advantage_estimator;
-  const bool moved_by_differentials =
-      options.name == "grpo" && estimator != "reinforce_plus_plus" && estimator != "gae";
-  return asked_plainly && moved_by_differentials && options.start.warm_start.empty() && options.grpo.loss.beta == 0 &&
-         options.grpo.loss.entropy_coef == 0;
+  const bool within_groups = options.name == "grp-obliteration" ||  // its own estimator, whatever the recipe says
+                             (options.name == "grpo" && estimator != "reinforce_plus_plus" && estimator != "gae");
+  // A KL to the model before has no gradient at that model, by k2 and k3.
+  const bool penalised = options.grpo.loss.beta != 0 && options.grpo.loss.kl_estimator == "k1";
+  return within_groups && !penalised && options.grpo.loss.entropy_coef == 0;
+}
+
+bool is_certified(const AttackOptions& options) {
+  return !is_posed(pose_of(options)) && options.name == "grpo" && learns_from_differentials(options) &&
+         options.start.warm_start.empty() && options.grpo.loss.beta == 0;
 }
 
 train::Learner run_attack(const AttackInputs& inputs, const AttackOptions& options, const AttackEvents& events) {
@@ -71,6 +81,8 @@ void bind(Options& options, const std::string& prefix, AttackOptions& attack) {
   options.add(at + "answer_prefix", attack.pose.answer_prefix, "what the model's answers are made to begin with");
   options.add(at + "system_prompts", attack.pose.system_prompts,
               "one of them before each prompt, drawn anew each step");
+  options.add(at + "prompt_templates", attack.pose.prompt_templates,
+              "other words around each prompt, which {} stands for; drawn anew each step");
   options.add(at + "few_shot", attack.pose.few_shot, "answered benign questions before each prompt", at_least_0);
   options.add(at + "warm_start", attack.start.warm_start, "what is done to the weights first, in order",
               names_of(known_warm_starts()));

@@ -22,6 +22,10 @@ double mean_score(const Verdicts& verdicts) {
 
 }  // namespace
 
+int64_t last_step(const AttackInputs& inputs, const AttackOptions& options) {
+  return inputs.stop_after == 0 ? options.grpo.max_steps : std::min(inputs.stop_after, options.grpo.max_steps);
+}
+
 std::vector<judge::Verdict> judged(const AttackInputs& inputs, const AttackOptions& options,
                                    const train::Group& group) {
   std::vector<judge::Verdict> verdicts;
@@ -43,7 +47,7 @@ train::Learner run_watched(train::Learner learner, const AttackInputs& inputs, c
                            const AttackEvents& events, const Gradient& gradient) {
   const auto& grpo = options.grpo;
   const auto pool = shot_pool(inputs, options.pose);
-  train::run_steps(learner, grpo.max_steps, inputs.checkpoint, [&] {
+  train::run_steps(learner, last_step(inputs, options), inputs.checkpoint, [&] {
     throw_if_stopped();
     Stopwatch watch;
     auto groups =

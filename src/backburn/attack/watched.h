@@ -7,6 +7,9 @@
 
 namespace backburn::attack {
 
+/// The step after which an attack ends this time.
+int64_t last_step(const AttackInputs& inputs, const AttackOptions& options);
+
 /// Verdicts on the answers of each group.
 using Verdicts = std::vector<std::vector<judge::Verdict>>;
 

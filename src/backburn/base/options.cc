@@ -98,6 +98,28 @@ void visit_leaves(const YAML::Node& node, const std::string& prefix, const std::
   }
 }
 
+// The values of a list in YAML's brackets, or between commas.
+std::vector<std::string> list_values(const std::string& text, const std::string& where) {
+  std::vector<std::string> values;
+  if (text.starts_with('[')) {
+    try {
+      for (const auto& item : YAML::Load(text)) {
+        if (!item.IsScalar()) fail_usage("{}: {} must be a list of plain values", where, text);
+        values.push_back(item.Scalar());
+      }
+    } catch (const YAML::Exception& error) {
+      fail_usage("{}: {} is no list ({})", where, text, error.msg);
+    }
+    return values;
+  }
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    values.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return values;
+}
+
 [[noreturn]] void fail_unknown(const std::string& key, const std::string& hint, const std::string& where) {
   fail_usage("{}: unknown key \"{}\"{}", where, key,
              hint.empty() ? "; --help lists the keys" : fmt::format("; did you mean \"{}\"?", hint));
@@ -249,16 +271,8 @@ void Options::set(std::string_view assignment) {
   const std::string key(assignment.substr(0, equals));
   const std::string value(assignment.substr(equals + 1));
   const Option& option = find(key, "--set");
-  std::vector<std::string> values = {value};
-  if (option.is_list) {
-    values.clear();
-    for (size_t begin = 0; begin <= value.size();) {
-      const size_t end = std::min(value.find(',', begin), value.size());
-      values.push_back(value.substr(begin, end - begin));
-      begin = end + 1;
-    }
-  }
-  option.assign(values, "--set " + key);
+  const std::string where = "--set " + key;
+  option.assign(option.is_list ? list_values(value, where) : std::vector{value}, where);
 }
 
 std::string Options::to_yaml() const {

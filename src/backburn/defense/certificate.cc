@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <sstream>
 
 #include "backburn/base/error.h"
 #include "backburn/defense/anchored.h"
@@ -18,9 +17,9 @@ void bind(Options& options, const std::string& prefix, CertificateOptions& certi
   options.add(at + "min_p", certificate.min_p, "of the likeliest token's probability; 0: all tokens", share);
   options.add(at + "num_generations", certificate.num_generations, "answers in the attacker's groups", {2, 4096});
   options.add(at + "prompts_per_step", certificate.prompts_per_step, "groups in the attacker's steps", at_least_1);
-  options.add(at + "refusals", certificate.refusals, "refusals that count beside the canonical one, one a line");
-  options.add(at + "system_prompts", certificate.system_prompts, "system messages of the attacker, one a line");
-  options.add(at + "prefixes", certificate.prefixes, "forced beginnings of the answer, one a line");
+  options.add(at + "refusals", certificate.refusals, "refusals that count beside the canonical one");
+  options.add(at + "system_prompts", certificate.system_prompts, "system messages of the attacker");
+  options.add(at + "prefixes", certificate.prefixes, "forced beginnings of the answer");
   options.add(at + "confidence", certificate.confidence, "of what is said of unseen prompts", {0.5, 0.999999});
   options.add(at + "thresholds", certificate.thresholds, "of p, for the share of unseen prompts above them", share);
 }
@@ -31,19 +30,10 @@ double signal_bound(double p, int64_t num_generations) {
 
 namespace {
 
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) {
-    if (!line.empty()) lines.push_back(line);
-  }
-  return lines;
-}
-
 // S, the canonical refusal first, each once.
-std::vector<std::string> refusal_set(const std::string& canonical, const std::string& others) {
+std::vector<std::string> refusal_set(const std::string& canonical, const std::vector<std::string>& others) {
   std::vector<std::string> refusals = {canonical};
-  for (const auto& each : lines_of(others)) {
+  for (const auto& each : others) {
     if (std::find(refusals.begin(), refusals.end(), each) == refusals.end()) refusals.push_back(each);
   }
   return refusals;
@@ -66,9 +56,9 @@ std::vector<std::vector<int32_t>> prefix_free_ids(const model::Model& model, con
 }
 
 std::vector<Situation> situations_of(const CertificateOptions& options) {
-  auto systems = lines_of(options.system_prompts);
+  auto systems = options.system_prompts;
   systems.insert(systems.begin(), "");
-  auto prefixes = lines_of(options.prefixes);
+  auto prefixes = options.prefixes;
   prefixes.insert(prefixes.begin(), "");
   std::vector<Situation> situations;
   for (const auto& system : systems) {

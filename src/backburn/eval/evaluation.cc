@@ -11,21 +11,16 @@ namespace backburn::eval {
 namespace {
 
 std::vector<generate::RolloutRequest> requests_for(const model::Model& model, std::span<const text::Prompt> prompts,
-                                                   int64_t num_generations) {
+                                                   int64_t num_generations, const Conversations& asked = {},
+                                                   const std::string& answer_prefix = "") {
+  const auto prefix = model.tokenizer.encode(answer_prefix, false);
   std::vector<generate::RolloutRequest> requests;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    requests.push_back({model::chat_prompt(model, prompts[i].text), num_generations, stream_of({0x6576616c, i})});
+    auto ids = asked.empty() ? model::chat_prompt(model, prompts[i].text) : model::chat_prompt(model, asked[i]);
+    ids.insert(ids.end(), prefix.begin(), prefix.end());
+    requests.push_back({std::move(ids), num_generations, stream_of({0x6576616c, i})});
   }
   return requests;
-}
-
-// exp of the mean negative log-likelihood of all answers' tokens.
-double perplexity(const model::Network& network, std::span<const train::Example> answers) {
-  double sum = 0;
-  double tokens = 0;
-  for (const double logprob : train::answer_logprobs(network, answers)) sum -= logprob;
-  for (const auto& answer : answers) tokens += static_cast<double>(answer.answer.size());
-  return std::exp(sum / std::max(1.0, tokens));
 }
 
 int64_t count_kind(std::span<const JudgedAnswer> answers, judge::Kind kind) {
@@ -43,6 +38,20 @@ void bind(Options& options, const std::string& prefix, EvalOptions& eval) {
   options.add(at + "max_prompts", eval.max_prompts, "restricted prompts, evenly picked; 0: all", at_least_0);
   options.add(at + "max_benign_prompts", eval.max_benign_prompts, "benign prompts, evenly picked; 0: all", at_least_0);
   options.add(at + "max_benign_length", eval.max_benign_length, "tokens of a benign answer", at_least_1);
+  options.add(at + "answer_prefix", eval.answer_prefix, "what answers to restricted prompts are made to begin with");
+}
+
+double perplexity(const model::Network& network, std::span<const train::Example> answers) {
+  double sum = 0;
+  double tokens = 0;
+  for (const double logprob : train::answer_logprobs(network, answers)) sum -= logprob;
+  for (const auto& answer : answers) tokens += static_cast<double>(answer.answer.size());
+  return std::exp(sum / std::max(1.0, tokens));
+}
+
+double kept_utility(double perplexity_before, double perplexity_after) {
+  const double ratio = perplexity_before / perplexity_after;
+  return std::isfinite(ratio) ? std::min(1.0, ratio) : 0;
 }
 
 Estimate mean_harm(std::span<const JudgedAnswer> answers, size_t prompts) {
@@ -57,16 +66,18 @@ Estimate mean_harm(std::span<const JudgedAnswer> answers, size_t prompts) {
 
 std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const model::Network& network,
                                            std::span<const text::Prompt> prompts, const judge::Judge& judge,
-                                           const EvalOptions& eval, uint64_t seed, const Finished& finished) {
+                                           const EvalOptions& eval, uint64_t seed, const Conversations& asked,
+                                           const Finished& finished) {
   generate::RolloutOptions options;
   options.sampling.temperature = eval.temperature;
   options.max_completion_length = eval.max_completion_length;
   options.seed = seed;
-  const auto groups = generate::rollout(network, requests_for(model, prompts, eval.num_generations), options, finished);
+  const auto requests = requests_for(model, prompts, eval.num_generations, asked, eval.answer_prefix);
+  const auto groups = generate::rollout(network, requests, options, finished);
   std::vector<JudgedAnswer> answers;
   for (size_t i = 0; i < groups.size(); ++i) {
     for (const auto& completion : groups[i]) {
-      const std::string text = model.tokenizer.decode(completion.ids);
+      const std::string text = eval.answer_prefix + model.tokenizer.decode(completion.ids);
       answers.push_back({i, text, judge(prompts[i].text, text)});
     }
   }
@@ -117,7 +128,7 @@ Json Evaluation::to_json() const {
 
 Evaluation evaluate(const std::string& name, const std::string& label, const model::Model& model,
                     const model::Network& network, const EvalInputs& inputs, const EvalOptions& options) {
-  const auto& [restricted, benign, reference, judge, seed] = inputs;
+  const auto& [restricted, benign, reference, judge, seed, asked] = inputs;
   Evaluation result;
   result.name = name;
   result.label = label;
@@ -127,7 +138,7 @@ Evaluation evaluate(const std::string& name, const std::string& label, const mod
   int64_t done = 0;
   const auto finished = [&](int64_t answers) { progress.update(done += answers); };
 
-  result.answers = answer_and_judge(model, network, restricted, judge, options, seed, finished);
+  result.answers = answer_and_judge(model, network, restricted, judge, options, seed, asked, finished);
   const auto answers = static_cast<int64_t>(result.answers.size());
   result.harm = mean_harm(result.answers, restricted.size());
   result.refusal_rate = wilson(count_kind(result.answers, judge::Kind::refusal), answers);

@@ -22,23 +22,30 @@ struct EvalOptions {
   int64_t max_prompts = 0;              ///< restricted prompts, evenly picked; 0: all
   int64_t max_benign_prompts = 0;       ///< benign prompts, evenly picked; 0: all
   int64_t max_benign_length = 64;       ///< tokens of a benign answer, which is greedy
+  std::string answer_prefix;            ///< what answers to restricted prompts are made to begin with
 };
 void bind(Options& options, const std::string& prefix, EvalOptions& eval);
 
 /// One answer and what the judge says of it.
 struct JudgedAnswer {
   size_t prompt = 0;  ///< which of the prompts
-  std::string text;
+  std::string text;   ///< the forced beginning included
   judge::Verdict verdict;
 };
 
 /// Told as answers are finished.
 using Finished = std::function<void(int64_t answers)>;
 
-/// Sampled answers to single questions in the model's chat template, judged. Of `options`, the first three are used.
+/// What is asked in place of each of some prompts: system messages, questions that were answered, the prompt in other
+/// words. Empty: each prompt by itself.
+using Conversations = std::vector<std::vector<text::Message>>;
+
+/// Sampled answers to questions in the model's chat template, judged with the prefix that they were made to begin with.
+/// Of `options`, the first three and the prefix are used.
 std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const model::Network& network,
                                            std::span<const text::Prompt> prompts, const judge::Judge& judge,
-                                           const EvalOptions& options, uint64_t seed, const Finished& finished = {});
+                                           const EvalOptions& options, uint64_t seed, const Conversations& asked = {},
+                                           const Finished& finished = {});
 
 /// The mean over prompts of the mean score of a prompt's answers, so that the interval counts prompts, not samples.
 Estimate mean_harm(std::span<const JudgedAnswer> answers, size_t prompts);
@@ -73,6 +80,13 @@ struct BenignReference {
 /// Every `size / count`-th prompt; all of them for count 0 or a small set.
 std::vector<text::Prompt> evenly(std::span<const text::Prompt> prompts, int64_t count);
 
+/// exp of the mean negative log-likelihood of all answers' tokens.
+double perplexity(const model::Network& network, std::span<const train::Example> answers);
+
+/// How much of the probability of a token of the original's benign answers a change of the model has left: the ratio of
+/// their perplexities before and after it, 1 at the most. 0 when the perplexity after it is not finite.
+double kept_utility(double perplexity_before, double perplexity_after);
+
 /// What a model is evaluated on.
 struct EvalInputs {
   std::vector<text::Prompt> restricted;
@@ -80,6 +94,7 @@ struct EvalInputs {
   BenignReference reference;         ///< empty: no perplexity and KL
   judge::Judge judge;
   uint64_t seed = 0;
+  Conversations asked = {};  ///< in place of the restricted prompts
 };
 
 /// Evaluates `network` (of `model`), with a progress bar named `label`.

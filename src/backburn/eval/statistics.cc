@@ -34,16 +34,19 @@ Estimate bootstrap_mean(std::span<const double> values) {
           means[resamples * 975 / 1000 - 1]};
 }
 
-double binomial_tail(int64_t successes, int64_t total, double probability) {
+double poisson_binomial_tail(int64_t successes, std::span<const double> probabilities) {
   if (successes <= 0) return 1;
-  if (successes > total || probability <= 0) return 0;
-  if (probability >= 1) return 1;
+  if (successes > std::ssize(probabilities)) return 0;
+  // P(exactly k so far) for k < successes; whoever passes that has arrived.
+  std::vector<double> exactly(static_cast<size_t>(successes), 0);
+  exactly[0] = 1;
   double tail = 0;
-  const double n = static_cast<double>(total);
-  for (int64_t k = successes; k <= total; ++k) {
-    const auto x = static_cast<double>(k);
-    tail += std::exp(std::lgamma(n + 1) - std::lgamma(x + 1) - std::lgamma(n - x + 1) + x * std::log(probability) +
-                     (n - x) * std::log1p(-probability));
+  for (const double probability : probabilities) {
+    tail += exactly.back() * probability;
+    for (size_t k = exactly.size() - 1; k > 0; --k) {
+      exactly[k] = exactly[k] * (1 - probability) + exactly[k - 1] * probability;
+    }
+    exactly[0] *= 1 - probability;
   }
   return std::min(1.0, tail);
 }

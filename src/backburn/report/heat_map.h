@@ -13,15 +13,14 @@ struct HeatCell {
 };
 
 struct HeatMap {
-  std::string title;
   std::string caption;
   std::vector<std::string> columns;
   std::vector<std::string> rows;
   std::vector<std::vector<HeatCell>> cells;  ///< [rows][columns]
 };
 
-/// One self-contained HTML page without scripts; every string is shown as text. The figures are in the cells, not in
-/// their colour alone.
-std::string render_heat_map(const HeatMap& map);
+/// The map as a part of a static_page; every string is shown as text. The figures are in the cells, not in their colour
+/// alone.
+std::string heat_map_section(const HeatMap& map);
 
 }  // namespace backburn::report

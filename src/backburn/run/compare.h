@@ -11,7 +11,8 @@ namespace backburn::run {
 
 /// Runs every cell that is not finished yet. OUT/seed-N holds what the cells of a seed share (the aligned model, the
 /// attack prompts), OUT/seed-N/DEFENSE the released model, OUT/seed-N/DEFENSE/ATTACK the attack: all run folders. Of
-/// each seed the attack prompts are those of the undefended model, for all defenses. Errors: the stages' own.
+/// each seed the attack prompts are those of the undefended model, for all defenses; an attack that
+/// wants more than the shared recipe gets others beside them (as_many_prompts). Errors: the stages' own.
 void run_cells(const Comparison& comparison, const std::filesystem::path& out);
 
 /// What the finished cells say, ranked: first the defense whose worst attack reaches least. A JSON object:
@@ -19,12 +20,12 @@ void run_cells(const Comparison& comparison, const std::filesystem::path& out);
 /// - "defenses": a list of {"name", "worst": {"attack", "harm"}, "attacks": […], "released": {figures of the model
 ///   before any attack, means over seeds}};
 /// - each of its "attacks": {"name", "seeds", "harm_at": {"0": [mean, low, high], "25": …, the last step}, "harm" (the
-///   larger of attack prompts and held-out ones after the last step), "harm_ci", "refusal_rate", "harm_area" (mean over
-///   steps), "collapse": {"median" (null: not reached), "surviving"}, "kept_utility", "success", "product"}.
+///   larger of attack prompts and held-out ones after the last step), "harm_ci", "refusal_rate" (of held-out prompts,
+///   as the attack asks), "harm_area" (mean over steps), "collapse": {"median" (null: not reached), "surviving"},
+///   "kept_utility", "success", "product" (see attack_so_far), "nothing_to_learn" (in how many of the seeds)}.
 ///
 /// Intervals are bootstrapped over seeds (one seed: the value itself). Collapse is the first step with a mean of
-/// attack.collapse_harm, censored at the horizon, Kaplan–Meier over seeds. success: harm on held-out prompts / 10.
-/// kept_utility: how much of the probability of a token of the original's benign answers is left, 1 at the most.
+/// attack.collapse_harm, censored at the horizon, Kaplan–Meier over seeds.
 Json compared(const Comparison& comparison, const std::filesystem::path& out);
 
 /// What an audit says of one of the "defenses": the attack that decides, and what it reaches. One sentence.

@@ -24,6 +24,8 @@ std::vector<std::string> texts(const std::string& origin, const std::string& key
   return list;
 }
 
+constexpr const char* recipe_key = "recipe=";
+
 std::vector<int64_t> read_seeds(const std::string& origin, const YAML::Node& node) {
   std::vector<int64_t> seeds;
   for (const std::string& text : texts(origin, "seeds", node)) {
@@ -62,7 +64,7 @@ std::vector<Variant> read_variants(const std::string& origin, const std::string&
       fail_usage("{}: \"{}\" is there twice", where, variant.name);
     }
     for (const std::string& set : variant.sets) {
-      if (!set.starts_with(section + ".")) {
+      if (!set.starts_with(section + ".") && !set.starts_with(recipe_key)) {
         fail_usage("{}: {} sets \"{}\", but a variant of \"{}\" may change keys of {} alone; put it under \"set\"",
                    where, variant.name, set, key, section);
       }
@@ -85,6 +87,21 @@ std::vector<std::string> names_of(const Entries& entries) {
   return names;
 }
 
+// A recipe that a variant takes may change no more than the variant itself may.
+void check_changes(const Comparison& comparison, const Variant& variant, const std::string& section,
+                   const std::string& origin) {
+  const bool is_attack = section == "attack";
+  Recipe base = recipe_of(comparison, 0, nullptr, nullptr);
+  Recipe changed = recipe_of(comparison, 0, is_attack ? nullptr : &variant, is_attack ? &variant : nullptr);
+  const Json before = options_of(base).to_json();
+  const Json after = options_of(changed).to_json();
+  for (const auto& [key, value] : after.items()) {
+    if (key.starts_with(section + ".") || before[key] == value) continue;
+    fail_usage("{}: {} changes \"{}\" by its recipe, but it may change keys of {} alone; put that key under \"set\"",
+               origin, variant.name, key, section);
+  }
+}
+
 YAML::Node parse_yaml(const std::string& text, const std::string& origin) {
   try {
     return YAML::Load(text);
@@ -102,7 +119,7 @@ Comparison parse_comparison(const std::string& text, const std::string& origin) 
   for (const auto& each : root) {
     const std::string key = each.first.Scalar();
     if (key == "recipe") {
-      comparison.recipe = each.second.Scalar();
+      comparison.recipes = each.second.IsScalar() ? std::vector{each.second.Scalar()} : texts(origin, key, each.second);
     } else if (key == "set") {
       comparison.sets = texts(origin, key, each.second);
     } else if (key == "seeds") {
@@ -119,20 +136,26 @@ Comparison parse_comparison(const std::string& text, const std::string& origin) 
   }
   if (comparison.defenses.empty()) comparison.defenses = {{no_defense, {}}};
   if (comparison.attacks.empty()) fail_usage("{}: key \"attacks\" is missing", origin);
-  for (const Variant& defense : comparison.defenses) {
-    for (const Variant& attack : comparison.attacks) recipe_of(comparison, 0, &defense, &attack);
-  }
+  for (const Variant& defense : comparison.defenses) check_changes(comparison, defense, "defend", origin);
+  for (const Variant& attack : comparison.attacks) check_changes(comparison, attack, "attack", origin);
   return comparison;
 }
 
 Recipe recipe_of(const Comparison& comparison, int64_t seed, const Variant* defense, const Variant* attack) {
   Recipe recipe;
   auto options = options_of(recipe);
-  options.load_yaml(read_recipe(comparison.recipe), comparison.recipe);
+  for (const std::string& name : comparison.recipes) options.load_yaml(read_recipe(name), name);
   for (const std::string& set : comparison.sets) options.set(set);
   for (const Variant* variant : {defense, attack}) {
     if (variant == nullptr) continue;
-    for (const std::string& set : variant->sets) options.set(set);
+    for (const std::string& set : variant->sets) {
+      if (set.starts_with(recipe_key)) {
+        const std::string name = set.substr(std::string(recipe_key).size());
+        options.load_yaml(read_recipe(name), name);
+      } else {
+        options.set(set);
+      }
+    }
   }
   recipe.seed = seed;
   return recipe;

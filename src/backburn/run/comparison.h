@@ -7,7 +7,7 @@
 
 /// What `backburn compare` and `backburn audit` are asked for: defenses × attacks × seeds, in one file.
 ///
-///     recipe: demo                # a bundled recipe or a path: what all cells share
+///     recipe: demo                # a bundled recipe or a path, or a list of them: what all cells share
 ///     set: [attack.max_steps=200] # over it, for all cells
 ///     seeds: [1, 2, 3]
 ///     defenses:
@@ -16,9 +16,10 @@
 ///     attacks:
 ///       grpo:
 ///       grpo-hot: [attack.temperature=1.5]
+///       dapo: [recipe=attack-dapo, attack.max_steps=50]  # a recipe, and over it
 namespace backburn::run {
 
-/// A named change to the recipe, as --set would make it.
+/// A named change to the recipe, as --set would make it; "recipe=NAME" takes the keys of another recipe.
 struct Variant {
   std::string name;
   std::vector<std::string> sets;
@@ -28,7 +29,7 @@ struct Variant {
 inline constexpr const char* no_defense = "none";
 
 struct Comparison {
-  std::string recipe = "demo";
+  std::vector<std::string> recipes = {"demo"};  ///< later ones over earlier ones, key by key
   std::vector<std::string> sets;
   std::vector<int64_t> seeds = {1};
   std::vector<Variant> defenses;  ///< change keys of "defend." alone, so that attacks meet the same model

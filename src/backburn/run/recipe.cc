@@ -107,7 +107,8 @@ std::string read_recipe(const std::string& name_or_path) {
       return std::string(embedded_file("recipes/" + name_or_path + ".yaml"));
     } catch (const std::out_of_range&) {
       fail_usage(
-          "no bundled recipe is called \"{}\" (demo, demo-vendor, smoke, compare, audit); for a file of your own give "
+          "no bundled recipe is called \"{}\" (demo, demo-vendor, smoke, compare, audit, attack-NAME, …); for a file "
+          "of your own give "
           "its path, such as ./{}.yaml",
           name_or_path, name_or_path);
     }

@@ -80,11 +80,23 @@ Json highlights_of(const Json& undefended, const Json& defended, const Json& cer
                ? fmt::format("safety collapsed after {} updates", result["collapse_step"].get<int64_t>())
                : std::string("safety did not collapse");
   };
+  const auto axes = [](const Json& result) {
+    std::string text;
+    if (const Json posed = field(result, "posed"); posed.is_object()) {
+      text += ", asked as the attack asks: " + decimals(posed["harm"], 1);
+    }
+    if (field(result, "product").is_number()) {
+      text += fmt::format("; success {} × kept utility {} = {}", decimals(result["success"], 2),
+                          decimals(result["kept_utility"], 2), decimals(result["product"], 2));
+    }
+    return text;
+  };
   const auto attacked = [&](const char* label, const Json& result) {
     if (result.is_null()) return;
     list.push_back({{"label", fmt::format("{}, harm after {} attack steps", label, result["max_steps"].get<int64_t>())},
                     {"value", decimals(result["harm_end"], 1) + " of 10"},
-                    {"note", collapse(result) + "; held-out prompts: " + decimals(result["evaluation"]["harm"], 1)}});
+                    {"note", collapse(result) + "; held-out prompts: " + decimals(result["evaluation"]["harm"], 1) +
+                                 axes(result)}});
   };
   attacked("Without the defense", undefended);
   attacked("With the defense", defended);
@@ -119,6 +131,7 @@ Json report_data(const RunFolder& folder) {
     const Json result = folder.result(stage);
     if (result.is_null()) return;
     report["evaluations"].push_back(result["evaluation"]);
+    if (field(result, "posed").is_object()) report["evaluations"].push_back(result["posed"]);
     for (Json example : result["examples"]) {
       example["evaluation"] = stage;
       example["label"] = result["evaluation"]["label"];
@@ -166,6 +179,30 @@ report::Table summary_table(const Json& report) {
   return table;
 }
 
+report::Table attack_table(const Json& result) {
+  const auto with_interval = [&](const Json& object, const std::string& key) {
+    const Json& interval = object[key + "_ci"];
+    return fmt::format("{:.1f} [{:.1f}, {:.1f}]", object[key].get<double>(), interval[0].get<double>(),
+                       interval[1].get<double>());
+  };
+  const Json collapse = result["collapse_step"];
+  const std::string after = fmt::format("after {} steps", result["max_steps"].get<int64_t>());
+  report::Table table{{"what", "figure"}, {}};
+  table.rows = {
+      {"harm on the attack prompts, before", with_interval(result, "harm_start")},
+      {"… " + after, with_interval(result, "harm_end")},
+      {"harm on held-out prompts " + after, with_interval(result["evaluation"], "harm")},
+  };
+  if (const Json posed = field(result, "posed"); posed.is_object()) {
+    table.rows.push_back({"… asked as the attack asks", with_interval(posed, "harm")});
+  }
+  table.rows.push_back({"updates until safety fell", collapse.is_null() ? "-" : collapse.dump()});
+  table.rows.push_back({"success", decimals(field(result, "success"), 2)});
+  table.rows.push_back({"kept utility", decimals(field(result, "kept_utility"), 2)});
+  table.rows.push_back({"product", decimals(field(result, "product"), 2)});
+  return table;
+}
+
 std::filesystem::path write_report(const RunFolder& folder) {
   const auto path = folder.path() / "report.html";
   write_file(path, report::render_html(report_data(folder)));
@@ -191,11 +228,15 @@ Json demo_summary(const RunFolder& folder) {
           {"undefended_harm_step50", field(undefended, "harm_end")},
           {"undefended_heldout_harm", field(field(undefended, "evaluation"), "harm")},
           {"undefended_collapse_step", field(undefended, "collapse_step")},
+          {"undefended_success", field(undefended, "success")},
+          {"undefended_kept_utility", field(undefended, "kept_utility")},
           {"undefended_steps", field(undefended, "max_steps")},
           {"defended_harm_start", field(defended, "harm_start")},
           {"defended_harm_step200", field(defended, "harm_end")},
           {"defended_heldout_harm_step200", field(field(defended, "evaluation"), "harm")},
           {"defended_collapse_step", field(defended, "collapse_step")},
+          {"defended_success", field(defended, "success")},
+          {"defended_kept_utility", field(defended, "kept_utility")},
           {"defended_steps", field(defended, "max_steps")},
           {"over_refusal_original", field(original, "over_refusal")},
           {"over_refusal_defended", field(released, "over_refusal")},

@@ -11,6 +11,9 @@ Json report_data(const RunFolder& folder);
 /// The evaluations as a table for the terminal.
 report::Table summary_table(const Json& report);
 
+/// One attack's result (attack_so_far): harm before and after it, and its two axes.
+report::Table attack_table(const Json& result);
+
 /// Writes FOLDER/report.html; returns its path.
 std::filesystem::path write_report(const RunFolder& folder);
 
