@@ -9,24 +9,27 @@ Packages: tools/requirements-reference.txt. Weights are dequantised by the `gguf
 order here; token ids come from a `tokenizers` tokenizer built by make_tokenizer_goldens.py (not from Transformers' GGUF
 loader, which warns that its regex is wrong), and the chat template is rendered by Jinja2.
 
-Adapters of the gradient goldens are a formula, so that no file carries them: rank r, alpha 2r, and for layer l,
-projection p (0 … 6 = q, k, v, o, gate, up, down)
+Adapters of the gradient goldens are a formula, so that no file carries them: rank r, alpha 2r, and for layer l and the
+p-th of its linear layers (0 … 6 = q, k, v, o, gate, up, down; with experts 4 + 3e … 6 + 3e = gate, up, down of expert e;
+Phi-3's 0 … 3 = qkv, o, gate_up, down)
     a[i, j] = 0.02 · sin(1 + 0.37 i + 0.11 j + l + 0.5 p)        b[i, j] = 0.01 · cos(1 + 0.23 i + 0.07 j + l + 0.3 p)
 The loss is −(1/n) Σ over n (prompt, completion) pairs of the completion's mean log-probability. Of a large gradient the
-norm and 16 entries are kept: flat (row-major) indices ⌊(k + ½) · size / 16⌋.
+norm and 16 entries are kept: flat (row-major) indices ⌊(k + ½) · size / 16⌋. Of the residual stream h that leaves a decoder
+layer, two sums over its dimensions are kept for each token: Σ_j h_j cos(0.7 j) and Σ_j h_j sin(0.7 j).
 """
 
 import argparse
 import json
 import math
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 DATA = Path(__file__).resolve().parent.parent / "tests/model/data"
-PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LOGIT_PROMPTS = 4
 GREEDY_TOKENS = 64
 PROMPTS = [
@@ -149,23 +152,74 @@ def load_gguf(path):
 
 # --- what the tests compare -----------------------------------------------------------------------------------------
 
+def linear_layers(model):
+    """[(layer, p, module, out, in)] of the matrices that an adapter updates, under the names that published files have:
+    Transformers 5 holds all experts of a layer in one tensor, files hold them one by one."""
+    found = []
+    for layer, block in enumerate(model.model.layers):
+        attention = [(f"self_attn.{n}", *getattr(block.self_attn, n).weight.shape)
+                     for n in ("qkv_proj", "q_proj", "k_proj", "v_proj", "o_proj") if hasattr(block.self_attn, n)]
+        experts = getattr(block.mlp, "experts", None)
+        if experts is None:
+            mlp = [(f"mlp.{n}", *getattr(block.mlp, n).weight.shape)
+                   for n in ("gate_up_proj", "gate_proj", "up_proj", "down_proj") if hasattr(block.mlp, n)]
+        else:
+            count, hidden, inner = experts.down_proj.shape
+            names = (("block_sparse_moe", "w1", "w3", "w2") if model.config.model_type == "mixtral" else
+                     ("mlp", "gate_proj", "up_proj", "down_proj"))
+            mlp = [(f"{names[0]}.experts.{e}.{n}", *((hidden, inner) if n == names[3] else (inner, hidden)))
+                   for e in range(count) for n in names[1:]]
+        found += [(layer, p, *each) for p, each in enumerate(attention + mlp)]
+    return found
+
+
+def formula_adapter(model, rank):
+    """The adapter of the formula above as PEFT's file has it: {name: tensor}, and its config."""
+    grid = lambda rows, columns, x, y: (x * torch.arange(rows, dtype=torch.float64)[:, None] +
+                                        y * torch.arange(columns, dtype=torch.float64)[None, :])
+    tensors = {}
+    for layer, p, module, out, inside in linear_layers(model):
+        name = f"base_model.model.model.layers.{layer}.{module}"
+        a = 0.02 * torch.sin(1 + grid(rank, inside, 0.37, 0.11) + layer + 0.5 * p)
+        b = 0.01 * torch.cos(1 + grid(out, rank, 0.23, 0.07) + layer + 0.3 * p)
+        tensors |= {f"{name}.lora_A.weight": a.float(), f"{name}.lora_B.weight": b.float()}
+    targets = sorted({module.rsplit(".", 1)[1] for _, _, module, _, _ in linear_layers(model)})
+    return tensors, {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0,
+                     "bias": "none", "target_modules": targets}
+
+
 def with_adapter(model, rank):
-    """The model under PEFT, its adapter filled by the formula above. Returns (model, [(layer, projection, a, b)])."""
-    from peft import LoraConfig, get_peft_model
-    model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=PROJECTIONS))
-    model.eval()
-    pairs = []
-    for layer, block in enumerate(model.base_model.model.model.layers):
-        for p, name in enumerate(PROJECTIONS):
-            module = getattr(block.self_attn if p < 4 else block.mlp, name)
-            a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
-            with torch.no_grad():
-                grid = lambda t, x, y: (x * torch.arange(t.shape[0], dtype=torch.float64)[:, None] +
-                                        y * torch.arange(t.shape[1], dtype=torch.float64)[None, :])
-                a.copy_(0.02 * torch.sin(1 + grid(a, 0.37, 0.11) + layer + 0.5 * p))
-                b.copy_(0.01 * torch.cos(1 + grid(b, 0.23, 0.07) + layer + 0.3 * p))
-            pairs.append((layer, name, a, b))
-    return model, pairs
+    """The model under PEFT with that adapter. Returns (model, [(layer, module, gradient of a, of b)]), the gradients as
+    functions to call after a backward pass."""
+    from peft import PeftModel
+    from safetensors.torch import save_file
+    tensors, config = formula_adapter(model, rank)
+    layers = linear_layers(model)
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(tensors, f"{folder}/adapter_model.safetensors")
+        Path(folder, "adapter_config.json").write_text(json.dumps(config))
+        model = PeftModel.from_pretrained(model, folder, is_trainable=True).eval()
+    parameters = dict(model.named_parameters())
+
+    def gradient(layer, module, which):
+        """PEFT joins the experts: A is [experts × rank, in], B [out, rank × experts], gate and up are one of twice the rank."""
+        at = f"base_model.model.model.layers.{layer}"
+        if ".experts." not in module:
+            return parameters[f"{at}.{module}.lora_{which}.default.weight"].grad
+        _, _, expert, kind = module.split(".")
+        kind = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}.get(kind, kind)
+        fused = "" if kind == "down_proj" else ".base_layer"
+        grad = parameters[f"{at}.mlp.experts{fused}.lora_{which}.default.weight"].grad
+        begin = rank if kind == "up_proj" else 0
+        experts = parameters[f"{at}.mlp.experts.lora_A.default.weight"].shape[0] // rank
+        if which == "A":
+            return grad.reshape(experts, -1, grad.shape[1])[int(expert), begin:begin + rank]
+        grad = grad.reshape(grad.shape[0], -1, experts)[:, begin:begin + rank, int(expert)]
+        half = grad.shape[0] // 2
+        return {"down_proj": grad, "gate_proj": grad[:half], "up_proj": grad[half:]}[kind]
+
+    return model, [(layer, module, partial(gradient, layer, module, "A"), partial(gradient, layer, module, "B"))
+                   for layer, _, module, _, _ in layers]
 
 
 def completion_logprobs(model, prompt, completion):
@@ -208,11 +262,11 @@ def real_model(path, name):
     pairs = [(prompt_ids(PROMPTS[i]), plain_ids(text)) for i, text in PAIRS]
     loss, logprobs, parameters = gradients(model, 8, pairs)
     entries = []
-    for layer, projection, a, b in parameters:
-        for which, tensor in (("a", a), ("b", b)):
-            g = tensor.grad.flatten()
+    for layer, module, a, b in parameters:
+        for which, gradient in (("a", a), ("b", b)):
+            g = gradient().flatten()
             at = [int((k + 0.5) * g.numel() / 16) for k in range(16)]
-            entries.append({"name": f"{layer}.{projection}.{which}", "norm": rounded([g.double().norm().item()])[0],
+            entries.append({"name": f"{layer}.{module.rsplit('.', 1)[1]}.{which}", "norm": rounded([g.double().norm().item()])[0],
                             "sampled": rounded(g[at].tolist(), 6)})
     write(DATA / f"{name}_parity.json", {
         **versions(), "source": Path(path).name, "vocabulary_ids": picked, "narrowest_margin": margin, "prompts": prompts,
@@ -243,6 +297,21 @@ TINY = {
                     {"full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1000.0},
                      "sliding_attention": {"rope_type": "default", "rope_theta": 50.0}}),
     "tiny_smollm3": ("SmolLM3", {"tie_word_embeddings": True, "no_rope_layers": [1, 0]}, {}),
+    "tiny_phi3": ("Phi3", {"sliding_window": 6}, {}),
+    "tiny_phi4": ("Phi3", {"tie_word_embeddings": True, "original_max_position_embeddings": 32, "partial_rotary_factor": 0.75},
+                  {"rope_type": "longrope", "short_factor": [1.1, 1.7, 2.9], "long_factor": [1.5, 4.0, 9.0],
+                   "partial_rotary_factor": 0.75}),
+    "tiny_yarn": ("Qwen3", {"tie_word_embeddings": False, "head_dim": 16},
+                  {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}),
+    "tiny_yarn_mscale": ("Llama", {"tie_word_embeddings": True, "head_dim": 16},
+                         {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 4.0,
+                          "beta_slow": 0.5, "mscale": 1.0, "mscale_all_dim": 0.4, "truncate": False}),
+    "tiny_dynamic": ("Llama", {"tie_word_embeddings": True, "max_position_embeddings": 32}, {"rope_type": "dynamic", "factor": 4.0}),
+    "tiny_qwen3_moe": ("Qwen3Moe", {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+                                    "norm_topk_prob": True}, {}),
+    "tiny_mixtral": ("Mixtral", {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 6}, {}),
+    "tiny_qwen3_moe_mixed": ("Qwen3Moe", {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 3, "moe_intermediate_size": 16,
+                                          "num_hidden_layers": 4, "decoder_sparse_step": 2, "mlp_only_layers": [3]}, {}),
 }
 
 
@@ -266,21 +335,38 @@ def tiny_model(folder, kind, extra, rope):
     (folder / "generation_config.json").unlink(missing_ok=True)
     draw = lambda n: torch.randint(3, 64, (n,)).tolist()
     sequence = draw(24)
+    streams = []
+    watching = [block.register_forward_hook(lambda module, inputs, out: streams.append(out[0])) for block in model.model.layers]
     with torch.no_grad():
         logits = model(torch.tensor([sequence])).logits[0]
+    for each in watching:
+        each.remove()
+    waves = 0.7 * torch.arange(model.config.hidden_size)
+    hidden = [[fixed((stream.reshape(len(sequence), -1) @ wave).tolist(), 6) for wave in (waves.cos(), waves.sin())]
+              for stream in streams]
+    greedy, cache, state = [], None, torch.tensor([sequence[:8]])  # past any stop token
+    with torch.no_grad():
+        for _ in range(16):
+            step = model(state, past_key_values=cache, use_cache=True)
+            cache, state = step.past_key_values, step.logits[:, -1:].argmax(-1)
+            greedy.append(int(state))
     shared = draw(7)
     pairs = [(shared, draw(5)), (shared, draw(9)), (draw(4), draw(6))]
     with torch.no_grad():
         base = [completion_logprobs(model, p, c).tolist() for p, c in pairs]
-    loss, logprobs, parameters = gradients(model, 4, pairs)
-    write(folder / "golden.json", {
-        **versions(), "sequence": sequence, "logits": [fixed(row, 6) for row in logits.tolist()],
-        "gradient": {"rank": 4, "alpha": 8, "pairs": [
-            {"prompt": p, "completion": c, "logprobs": rounded(l), "logprobs_without_adapter": rounded(w)}
-            for (p, c), l, w in zip(pairs, logprobs, base)],
+    golden = {**versions(), "sequence": sequence, "logits": [fixed(row, 6) for row in logits.tolist()], "hidden": hidden,
+              "greedy": greedy}
+    # PEFT takes "gate_proj" for the experts' as soon as a model has any, so that a plain MLP beside them can't be adapted.
+    if not getattr(model.config, "mlp_only_layers", None):
+        loss, logprobs, parameters = gradients(model, 4, pairs)
+        golden["gradient"] = {
+            "rank": 4, "alpha": 8, "pairs": [
+                {"prompt": p, "completion": c, "logprobs": rounded(l), "logprobs_without_adapter": rounded(w)}
+                for (p, c), l, w in zip(pairs, logprobs, base)],
             "loss": rounded([loss], 9)[0],
-            "tensors": [{"name": f"{layer}.{projection}.{which}", "values": rounded(t.grad.flatten().tolist(), 6)}
-                        for layer, projection, a, b in parameters for which, t in (("a", a), ("b", b))]}})
+            "tensors": [{"name": f"{layer}.{module}.{which}", "values": rounded(gradient().flatten().tolist(), 6)}
+                        for layer, module, a, b in parameters for which, gradient in (("a", a), ("b", b))]}
+    write(folder / "golden.json", golden)
 
 
 def write(path, value):

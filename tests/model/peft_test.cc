@@ -36,9 +36,8 @@ Adapter random_adapter() {
   at::manual_seed(1);
   for (int layer = 0; layer < 2; ++layer) {
     auto& pairs = adapter.layers.emplace_back();
-    for (size_t which = 0; which < 7; ++which) {
-      const auto [out, in] = projection_shape(tiny(), static_cast<Projection>(which));
-      pairs[which] = {at::randn({3, in}), at::randn({out, 3})};
+    for (const LinearLayer& each : linear_layers(tiny(), layer)) {
+      pairs.push_back({at::randn({3, each.in}), at::randn({each.out, 3})});
     }
   }
   return adapter;

@@ -90,7 +90,7 @@ inline Adapter formula_adapter(const ModelConfig& config, int64_t rank) {
     return at::arange(like.size(0), at::kDouble).unsqueeze(1) * down + at::arange(like.size(1), at::kDouble) * right;
   };
   for (size_t layer = 0; layer < adapter.layers.size(); ++layer) {
-    for (size_t p = 0; p < projection_names.size(); ++p) {
+    for (size_t p = 0; p < adapter.layers[layer].size(); ++p) {
       LoraPair& pair = adapter.layers[layer][p];
       const auto l = static_cast<double>(layer);
       const auto k = static_cast<double>(p);

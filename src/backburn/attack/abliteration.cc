@@ -71,7 +71,9 @@ model::Weights without_direction(const model::Model& model, const at::Tensor& di
   weights.packed.reset();
   weights.embedding = project_out(weights.embedding.t(), direction).t().contiguous();
   for (auto& layer : weights.layers) {
-    for (at::Tensor* written : {&layer.o, &layer.down, &layer.o_bias}) {
+    std::vector<at::Tensor*> writing = {&layer.o, &layer.down, &layer.o_bias};
+    for (auto& expert : layer.experts) writing.push_back(&expert.down);
+    for (at::Tensor* written : writing) {
       if (written->defined()) *written = project_out(*written, direction);
     }
   }

@@ -37,8 +37,9 @@ model::Weights mixed(const model::Model& model, int64_t first, double keep, doub
   model::Weights weights = model.weights;
   weights.packed.reset();
   for (int64_t layer = first; layer < std::ssize(weights.layers); ++layer) {
-    for (size_t which = 0; which < model::projection_names.size(); ++which) {
-      auto& weight = projection(weights.layers[layer], static_cast<model::Projection>(which));
+    const auto linear = linear_weights(weights.layers[layer], model.config.fused_projections);
+    for (size_t which = 0; which < linear.size(); ++which) {
+      auto& weight = *linear[which];
       const auto noise = noise_like(weight, seed, stream_of({0x6e6f697365, static_cast<uint64_t>(layer), which}));
       weight = (weight.to(at::kFloat) * keep + noise * share).to(weight.scalar_type());
     }

@@ -1,6 +1,9 @@
 #include "backburn/model/config.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 
 #include "backburn/model/config_fields.h"
@@ -13,24 +16,92 @@ void refuse(bool condition, const std::string& origin, const char* feature) {
   if (condition) fail("{}: {} is not supported yet", origin, feature);
 }
 
-RopeScaling read_scaling(const Json& rope, const std::string& type, const std::string& origin) {
+// `json`: the whole file. Where it gives the original length outside of the map, that one counts.
+RopeScaling read_scaling(const Json& rope, const Json& json, const std::string& type, const std::string& origin) {
   RopeScaling scaling;
-  scaling.type = type;
-  if (type == "default") return scaling;
-  if (type != "linear" && type != "llama3") {
-    fail("{}: RoPE scaling \"{}\" is not supported yet (supported: default, linear, llama3)", origin, type);
+  scaling.type = type == "su" ? "longrope" : type;  // its name in the first files of Phi-3
+  const std::vector<std::string> known = {"default", "linear", "dynamic", "llama3", "yarn", "longrope"};
+  if (std::find(known.begin(), known.end(), scaling.type) == known.end()) {
+    fail("{}: RoPE scaling \"{}\" is not supported (supported: {})", origin, type, fmt::join(known, ", "));
   }
-  scaling.factor = require<double>(rope, "factor", origin);
-  if (!(scaling.factor > 0)) fail("{}: RoPE scaling's factor is {}, expected more than 0", origin, scaling.factor);
-  if (type != "llama3") return scaling;
-  scaling.low_freq_factor = require<double>(rope, "low_freq_factor", origin);
-  scaling.high_freq_factor = require<double>(rope, "high_freq_factor", origin);
-  scaling.original_max_position_embeddings = require<int64_t>(rope, "original_max_position_embeddings", origin);
-  if (!(scaling.low_freq_factor > 0) || !(scaling.high_freq_factor > scaling.low_freq_factor) ||
-      scaling.original_max_position_embeddings < 1) {
-    fail("{}: RoPE scaling: expected 0 < low_freq_factor < high_freq_factor and a positive original length", origin);
+  if (scaling.type == "default") return scaling;
+  const bool may_lack_factor = scaling.type == "longrope";
+  scaling.factor =
+      may_lack_factor ? optional<double>(rope, "factor", 0, origin) : require<double>(rope, "factor", origin);
+  if (!(scaling.factor > 0) && !(may_lack_factor && scaling.factor == 0)) {
+    fail("{}: RoPE scaling's factor is {}, expected more than 0", origin, scaling.factor);
+  }
+  if (!scaling.has_original_length()) return scaling;
+  constexpr const char* original = "original_max_position_embeddings";
+  scaling.original_max_position_embeddings = require<int64_t>(json.contains(original) ? json : rope, original, origin);
+  if (scaling.original_max_position_embeddings < 2) {
+    fail("{}: RoPE scaling's {} is {}, expected at least 2", origin, original,
+         scaling.original_max_position_embeddings);
+  }
+  if (scaling.type == "llama3") {
+    scaling.low_freq_factor = require<double>(rope, "low_freq_factor", origin);
+    scaling.high_freq_factor = require<double>(rope, "high_freq_factor", origin);
+    if (!(scaling.low_freq_factor > 0) || !(scaling.high_freq_factor > scaling.low_freq_factor)) {
+      fail("{}: RoPE scaling: expected 0 < low_freq_factor < high_freq_factor", origin);
+    }
+    return scaling;
+  }
+  scaling.attention_factor = optional<double>(rope, "attention_factor", 0, origin);
+  if (!(scaling.attention_factor >= 0)) {
+    fail("{}: RoPE scaling's attention_factor is {}, expected more than 0", origin, scaling.attention_factor);
+  }
+  if (scaling.type == "longrope") {
+    scaling.short_factor = require<std::vector<double>>(rope, "short_factor", origin);
+    scaling.long_factor = require<std::vector<double>>(rope, "long_factor", origin);
+    return scaling;
+  }
+  scaling.beta_fast = optional<double>(rope, "beta_fast", 32, origin);
+  scaling.beta_slow = optional<double>(rope, "beta_slow", 1, origin);
+  scaling.truncate = optional<bool>(rope, "truncate", true, origin);
+  if (!(scaling.beta_slow > 0) || !(scaling.beta_fast > scaling.beta_slow)) {
+    fail("{}: RoPE scaling: expected 0 < beta_slow < beta_fast", origin);
+  }
+  // DeepSeek's way to say attention_factor.
+  const auto mscale = optional<double>(rope, "mscale", 0, origin);
+  const auto mscale_all_dim = optional<double>(rope, "mscale_all_dim", 0, origin);
+  if (scaling.attention_factor == 0 && mscale != 0 && mscale_all_dim != 0) {
+    const double grown = 0.1 * std::log(std::max(scaling.factor, 1.0));
+    scaling.attention_factor = (grown * mscale + 1) / (grown * mscale_all_dim + 1);
   }
   return scaling;
+}
+
+Json write_scaling(const RopeScaling& scaling) {
+  Json json = {{"rope_type", scaling.type}};
+  if (scaling.factor != 0) json["factor"] = scaling.factor;
+  if (scaling.has_original_length())
+    json["original_max_position_embeddings"] = scaling.original_max_position_embeddings;
+  if (scaling.attention_factor != 0) json["attention_factor"] = scaling.attention_factor;
+  if (scaling.type == "llama3") {
+    json.update({{"low_freq_factor", scaling.low_freq_factor}, {"high_freq_factor", scaling.high_freq_factor}});
+  } else if (scaling.type == "yarn") {
+    json.update({{"beta_fast", scaling.beta_fast}, {"beta_slow", scaling.beta_slow}, {"truncate", scaling.truncate}});
+  } else if (scaling.type == "longrope") {
+    json.update({{"short_factor", scaling.short_factor}, {"long_factor", scaling.long_factor}});
+  }
+  return json;
+}
+
+// What can be checked once the family has said how much of a head is turned.
+void check_rope(const ModelConfig& config, const std::string& origin) {
+  const int64_t turned = config.rotary_dim == 0 ? config.head_dim : config.rotary_dim;
+  if (turned < 2 || turned % 2 != 0 || turned > config.head_dim) {
+    fail("{}: RoPE turns {} of a head's {} dimensions, expected an even number of them", origin, turned,
+         config.head_dim);
+  }
+  const RopeScaling& scaling = config.rope_scaling;
+  if (scaling.type != "longrope") return;
+  for (const auto* factors : {&scaling.short_factor, &scaling.long_factor}) {
+    const bool positive = std::all_of(factors->begin(), factors->end(), [](double each) { return each > 0; });
+    if (std::ssize(*factors) != turned / 2 || !positive) {
+      fail("{}: longrope's short_factor and long_factor must be {} positive numbers each", origin, turned / 2);
+    }
+  }
 }
 
 // Transformers 5 moved rope_theta into "rope_parameters"; both layouts also name the kind of scaling.
@@ -42,7 +113,7 @@ void read_rope(const Json& json, const std::string& origin, ModelConfig& config)
     if (!rope->is_object()) fail("{}: key \"{}\" must be a map", origin, key);
     if (rope->contains("full_attention")) rope = rope->find("full_attention");  // one map for each kind of layer
     const std::string legacy = optional<std::string>(*rope, "type", "default", origin);
-    config.rope_scaling = read_scaling(*rope, optional<std::string>(*rope, "rope_type", legacy, origin), origin);
+    config.rope_scaling = read_scaling(*rope, json, optional<std::string>(*rope, "rope_type", legacy, origin), origin);
     config.rope_theta = optional<double>(*rope, "rope_theta", config.rope_theta, origin);
     return;
   }
@@ -108,6 +179,7 @@ ModelConfig config_from_hugging_face(const Json& json, const std::string& origin
   check_config(config, origin);
   config.sliding_windows = read_windows(json, origin, config.num_hidden_layers);
   if (family.read != nullptr) family.read(json, origin, config);
+  check_rope(config, origin);
   if (config.hidden_act != "silu" && config.hidden_act != "gelu_pytorch_tanh") {
     fail("{}: activation \"{}\" is not supported (supported: silu, gelu_pytorch_tanh)", origin, config.hidden_act);
   }
@@ -138,15 +210,7 @@ Json config_to_hugging_face(const ModelConfig& config, const std::string& dtype)
   json["hidden_act"] = config.hidden_act;
   json["attention_bias"] = config.attention_bias;
   json["mlp_bias"] = false;
-  const RopeScaling& scaling = config.rope_scaling;
-  if (scaling.type != "default") {
-    json["rope_scaling"] = {{"rope_type", scaling.type}, {"factor", scaling.factor}};
-    if (scaling.type == "llama3") {
-      json["rope_scaling"].update({{"low_freq_factor", scaling.low_freq_factor},
-                                   {"high_freq_factor", scaling.high_freq_factor},
-                                   {"original_max_position_embeddings", scaling.original_max_position_embeddings}});
-    }
-  }
+  if (config.rope_scaling.type != "default") json["rope_scaling"] = write_scaling(config.rope_scaling);
   // Files of these families without the key have a window.
   json["sliding_window"] = nullptr;
   json["use_sliding_window"] = !config.sliding_windows.empty();
@@ -155,7 +219,10 @@ Json config_to_hugging_face(const ModelConfig& config, const std::string& dtype)
     json["sliding_window"] = window;
     const bool some_layers = std::count(config.sliding_windows.begin(), config.sliding_windows.end(), window) <
                              std::ssize(config.sliding_windows);
-    if (some_layers || config.architecture != "mistral") {
+    // Mistral, Mixtral and Phi-3 know no kinds of layers.
+    const bool knows_kinds =
+        config.architecture != "mistral" && config.architecture != "mixtral" && config.architecture != "phi3";
+    if (some_layers || knows_kinds) {
       json["layer_types"] = Json::array();
       for (const int64_t each : config.sliding_windows) {
         json["layer_types"].push_back(each == 0 ? "full_attention" : "sliding_attention");
@@ -179,7 +246,8 @@ Json config_to_hugging_face(const ModelConfig& config, const std::string& dtype)
 bool ModelConfig::is_plain() const {
   return no_rope_layers.empty() && sliding_windows.empty() && query_key_norm == QueryKeyNorm::none && norms_before &&
          !norms_after && !norm_adds_one && hidden_act == "silu" && embedding_scale == 1 && residual_scale == 1 &&
-         attention_scale == 0 && logit_scale == 1 && attention_softcap == 0 && logit_softcap == 0;
+         attention_scale == 0 && logit_scale == 1 && attention_softcap == 0 && logit_softcap == 0 && rotary_dim == 0 &&
+         !fused_projections && mixture.num_experts == 0;
 }
 
 void check_config(const ModelConfig& config, const std::string& origin) {
@@ -212,15 +280,21 @@ void check_config(const ModelConfig& config, const std::string& origin) {
 int64_t parameter_count(const ModelConfig& config) {
   const int64_t queries = config.num_attention_heads * config.head_dim;
   const int64_t keys = config.num_key_value_heads * config.head_dim;
-  int64_t layer = config.hidden_size * (2 * queries + 2 * keys) + 3 * config.hidden_size * config.intermediate_size +
-                  2 * config.hidden_size;
+  const int64_t mlp = 3 * config.hidden_size * config.intermediate_size;
+  int64_t layer = config.hidden_size * (2 * queries + 2 * keys) + mlp + 2 * config.hidden_size;
   if (config.attention_bias) layer += queries + 2 * keys;
   if (config.attention_output_bias) layer += config.hidden_size;
   if (config.query_key_norm == QueryKeyNorm::per_head) layer += 2 * config.head_dim;
   if (config.query_key_norm == QueryKeyNorm::whole) layer += queries + keys;
   if (config.norms_before && config.norms_after) layer += 2 * config.hidden_size;
   const int64_t embeddings = config.vocab_size * config.hidden_size * (config.tie_word_embeddings ? 1 : 2);
-  return embeddings + config.num_hidden_layers * layer + config.hidden_size;
+  int64_t total = embeddings + config.num_hidden_layers * layer + config.hidden_size;
+  const int64_t experts =
+      config.mixture.num_experts * config.hidden_size * (3 * config.mixture.moe_intermediate_size + 1);
+  for (int64_t index = 0; index < config.num_hidden_layers; ++index) {
+    if (config.has_experts(index)) total += experts - mlp;
+  }
+  return total;
 }
 
 }  // namespace backburn::model

@@ -10,10 +10,25 @@ namespace backburn::model {
 
 /// How RoPE's frequencies are stretched for contexts longer than those of pre-training.
 struct RopeScaling {
-  std::string type = "default";  ///< default (not at all), linear, or llama3 (Llama 3.1: low frequencies alone)
-  double factor = 1;
+  std::string type = "default";  ///< not at all; linear, llama3, yarn, dynamic or longrope: see rotary.h
+  double factor = 1;             ///< longrope: 0 is max_position_embeddings / original_max_position_embeddings
+  int64_t original_max_position_embeddings = 0;      ///< llama3, yarn, longrope
   double low_freq_factor = 1, high_freq_factor = 4;  ///< llama3: which wavelengths count as long and as short
-  int64_t original_max_position_embeddings = 0;      ///< llama3
+  double beta_fast = 32, beta_slow = 1;              ///< yarn: likewise, in turns within the original context
+  bool truncate = true;                              ///< yarn: those bounds are rounded to whole dimensions
+  double attention_factor = 0;                       ///< yarn, longrope: of cosines and sines; 0: the method's own
+  std::vector<double> short_factor = {}, long_factor = {};  ///< longrope: a divisor for each frequency
+
+  bool has_original_length() const { return type == "llama3" || type == "yarn" || type == "longrope"; }
+};
+
+/// A mixture of experts in place of the MLP: each token goes to the few experts that its router scores best.
+struct MixtureOfExperts {
+  int64_t num_experts = 0;              ///< 0: there is no mixture
+  int64_t num_experts_per_tok = 0;      ///< of the highest probabilities
+  int64_t moe_intermediate_size = 0;    ///< of one expert
+  bool norm_topk_prob = false;          ///< their shares sum to 1, instead of being the router's probabilities
+  std::vector<bool> dense_layers = {};  ///< by layer: has a plain MLP all the same
 };
 
 /// RMS norm over queries and keys before RoPE: of each head (Qwen3), or of all heads together (OLMo 2).
@@ -34,6 +49,7 @@ struct ModelConfig {
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000.0;
   RopeScaling rope_scaling = {};
+  int64_t rotary_dim = 0;                 ///< dimensions of a head that RoPE turns, the first ones (Phi-4-mini); 0: all
   std::vector<bool> no_rope_layers = {};  ///< by layer: it has no positions (SmolLM3); empty: all have
   std::vector<int64_t> sliding_windows =
       {};                       ///< by layer: tokens that a token sees, itself included; 0: all; empty: all
@@ -49,6 +65,8 @@ struct ModelConfig {
   double logit_scale = 1;              ///< of the final hidden state (Granite)
   double attention_softcap = 0;        ///< s → cap · tanh(s / cap) for scores (Gemma 2); 0: none
   double logit_softcap = 0;            ///< … for logits
+  bool fused_projections = false;      ///< q, k and v are one matrix, gate and up another (Phi-3)
+  MixtureOfExperts mixture = {};       ///< (Qwen3-MoE)
   bool attention_bias = false;         ///< biases on the query, key and value projections
   bool attention_output_bias = false;  ///< bias on the attention's output projection
   bool tie_word_embeddings = false;
@@ -58,6 +76,7 @@ struct ModelConfig {
 
   bool has_rope(size_t layer) const { return no_rope_layers.empty() || !no_rope_layers[layer]; }
   int64_t sliding_window(size_t layer) const { return sliding_windows.empty() ? 0 : sliding_windows[layer]; }
+  bool has_experts(size_t layer) const { return mixture.num_experts > 0 && !mixture.dense_layers[layer]; }
   /// Whether the layers are Llama's and Qwen2's, as the packed kernels compute them.
   bool is_plain() const;
 };

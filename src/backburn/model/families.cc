@@ -1,5 +1,6 @@
 #include "backburn/model/families.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <iterator>
@@ -118,11 +119,93 @@ void write_gemma3(const ModelConfig& config, Json& json) {
   json["rope_local_base_freq"] = config.local_rope_theta;
 }
 
-constexpr std::array<Family, 10> families = {{{"llama", "LlamaForCausalLM"},
+void read_phi3(const Json& json, const std::string& origin, ModelConfig& config) {
+  config.fused_projections = true;
+  if (config.attention_bias) fail("{}: attention_bias is not supported for phi3", origin);
+  double share = optional<double>(json, "partial_rotary_factor", 1, origin);
+  if (const auto rope = json.find("rope_parameters"); rope != json.end() && rope->is_object()) {
+    share = optional<double>(*rope, "partial_rotary_factor", share, origin);
+  }
+  config.rotary_dim = share == 1 ? 0 : static_cast<int64_t>(static_cast<double>(config.head_dim) * share);
+  if (share != 1 && config.rotary_dim < 2) fail("{}: partial_rotary_factor is {}, which turns nothing", origin, share);
+}
+
+// Transformers 4 wants these three keys in "rope_scaling" and no other, and the original length beside it.
+void write_phi3(const ModelConfig& config, Json& json) {
+  const RopeScaling& scaling = config.rope_scaling;
+  const auto turned = static_cast<double>(config.rotary_dim == 0 ? config.head_dim : config.rotary_dim);
+  json["partial_rotary_factor"] = turned / static_cast<double>(config.head_dim);
+  if (scaling.type != "longrope") return;
+  json["original_max_position_embeddings"] = scaling.original_max_position_embeddings;
+  if (scaling.factor != 0 || scaling.attention_factor != 0) return;  // no published file has them
+  json["rope_scaling"] = {
+      {"type", scaling.type}, {"short_factor", scaling.short_factor}, {"long_factor", scaling.long_factor}};
+}
+
+void check_mixture(const MixtureOfExperts& mixture, const std::string& origin) {
+  const int64_t experts = mixture.num_experts, chosen = mixture.num_experts_per_tok;
+  const int64_t width = mixture.moe_intermediate_size;
+  if (experts < 1 || experts > 4096 || chosen < 1 || chosen > experts || width < 1 || width > 1 << 19) {
+    fail("{}: a mixture of {} experts of width {}, {} a token: out of range", origin, experts, width, chosen);
+  }
+}
+
+void read_mixtral(const Json& json, const std::string& origin, ModelConfig& config) {
+  MixtureOfExperts& mixture = config.mixture;
+  mixture.num_experts = optional<int64_t>(json, "num_local_experts", 8, origin);
+  mixture.num_experts_per_tok = optional<int64_t>(json, "num_experts_per_tok", 2, origin);
+  mixture.moe_intermediate_size = config.intermediate_size;
+  mixture.norm_topk_prob = true;
+  check_mixture(mixture, origin);
+  mixture.dense_layers.assign(config.num_hidden_layers, false);
+}
+
+void write_mixtral(const ModelConfig& config, Json& json) {
+  json["num_local_experts"] = config.mixture.num_experts;
+  json["num_experts_per_tok"] = config.mixture.num_experts_per_tok;
+}
+
+// Every `decoder_sparse_step`-th layer has experts, but those that `mlp_only_layers` lists.
+void read_qwen3_moe(const Json& json, const std::string& origin, ModelConfig& config) {
+  config.query_key_norm = QueryKeyNorm::per_head;
+  MixtureOfExperts& mixture = config.mixture;
+  // Transformers 5 writes num_local_experts.
+  mixture.num_experts = json.contains("num_experts") ? require<int64_t>(json, "num_experts", origin)
+                                                     : require<int64_t>(json, "num_local_experts", origin);
+  mixture.num_experts_per_tok = optional<int64_t>(json, "num_experts_per_tok", 8, origin);
+  mixture.moe_intermediate_size = optional<int64_t>(json, "moe_intermediate_size", 768, origin);
+  mixture.norm_topk_prob = optional<bool>(json, "norm_topk_prob", false, origin);
+  const auto step = optional<int64_t>(json, "decoder_sparse_step", 1, origin);
+  check_mixture(mixture, origin);
+  if (step < 1) fail("{}: decoder_sparse_step is {}, expected at least 1", origin, step);
+  const auto plain = optional<std::vector<int64_t>>(json, "mlp_only_layers", {}, origin);
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const bool listed = std::find(plain.begin(), plain.end(), layer) != plain.end();
+    mixture.dense_layers.push_back(listed || (layer + 1) % step != 0);
+  }
+}
+
+void write_qwen3_moe(const ModelConfig& config, Json& json) {
+  const MixtureOfExperts& mixture = config.mixture;
+  json["num_experts"] = mixture.num_experts;
+  json["num_experts_per_tok"] = mixture.num_experts_per_tok;
+  json["moe_intermediate_size"] = mixture.moe_intermediate_size;
+  json["norm_topk_prob"] = mixture.norm_topk_prob;
+  json["decoder_sparse_step"] = 1;
+  json["mlp_only_layers"] = Json::array();
+  for (size_t layer = 0; layer < mixture.dense_layers.size(); ++layer) {
+    if (mixture.dense_layers[layer]) json["mlp_only_layers"].push_back(layer);
+  }
+}
+
+constexpr std::array<Family, 13> families = {{{"llama", "LlamaForCausalLM"},
                                               {"mistral", "MistralForCausalLM"},
                                               {"ministral", "MinistralForCausalLM"},
                                               {"qwen2", "Qwen2ForCausalLM", &read_qwen2, &write_qwen2},
                                               {"qwen3", "Qwen3ForCausalLM", &read_qwen3},
+                                              {"mixtral", "MixtralForCausalLM", &read_mixtral, &write_mixtral},
+                                              {"qwen3_moe", "Qwen3MoeForCausalLM", &read_qwen3_moe, &write_qwen3_moe},
+                                              {"phi3", "Phi3ForCausalLM", &read_phi3, &write_phi3},
                                               {"smollm3", "SmolLM3ForCausalLM", &read_smollm3, &write_smollm3},
                                               {"olmo2", "Olmo2ForCausalLM", &read_olmo2},
                                               {"granite", "GraniteForCausalLM", &read_granite, &write_granite},

@@ -23,17 +23,6 @@ std::vector<at::Tensor> Adapter::parameters() const {
   return list;
 }
 
-at::Tensor& projection(LayerWeights& layer, Projection which) {
-  const std::array<at::Tensor*, 7> list = {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down};
-  return *list[static_cast<size_t>(which)];
-}
-
-const at::Tensor& projection(const LayerWeights& layer, Projection which) {
-  const std::array<const at::Tensor*, 7> list = {&layer.q,    &layer.k,  &layer.v,   &layer.o,
-                                                 &layer.gate, &layer.up, &layer.down};
-  return *list[static_cast<size_t>(which)];
-}
-
 Adapter frozen(const Adapter& adapter, at::ScalarType dtype, bool with_packed) {
   Adapter result = adapter;
   for (auto& layer : result.layers) {
@@ -43,28 +32,13 @@ Adapter frozen(const Adapter& adapter, at::ScalarType dtype, bool with_packed) {
   return result;
 }
 
-std::pair<int64_t, int64_t> projection_shape(const ModelConfig& config, Projection which) {
-  const int64_t hidden = config.hidden_size;
-  const int64_t queries = config.num_attention_heads * config.head_dim;
-  const int64_t keys = config.num_key_value_heads * config.head_dim;
-  switch (which) {
-    case Projection::q: return {queries, hidden};
-    case Projection::k:
-    case Projection::v: return {keys, hidden};
-    case Projection::o: return {hidden, queries};
-    case Projection::gate:
-    case Projection::up: return {config.intermediate_size, hidden};
-    case Projection::down: return {hidden, config.intermediate_size};
-  }
-  throw std::logic_error("projection_shape: no such projection");
-}
-
 Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed) {
   Adapter adapter{rank, alpha, {}, nullptr};
   adapter.layers.resize(config.num_hidden_layers);
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (size_t target = 0; target < projection_names.size(); ++target) {
-      const auto [out, in] = projection_shape(config, static_cast<Projection>(target));
+    const auto linear = linear_layers(config, layer);
+    for (size_t target = 0; target < linear.size(); ++target) {
+      const auto [out, in] = std::pair(linear[target].out, linear[target].in);
       at::Tensor a = at::empty({rank, in}, at::kFloat);
       const uint64_t stream = stream_of({static_cast<uint64_t>(layer), target});
       const float bound = 1.0F / std::sqrt(static_cast<float>(in));
@@ -72,7 +46,8 @@ Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint
       for (int64_t i = 0; i < a.numel(); ++i) {
         values[i] = (2.0F * uniform(seed, stream, static_cast<uint64_t>(i)) - 1.0F) * bound;
       }
-      adapter.layers[layer][target] = {a.requires_grad_(true), at::zeros({out, rank}, at::kFloat).requires_grad_(true)};
+      adapter.layers[layer].push_back(
+          {a.requires_grad_(true), at::zeros({out, rank}, at::kFloat).requires_grad_(true)});
     }
   }
   return adapter;
@@ -83,8 +58,10 @@ Weights merge(const Weights& weights, const Adapter& adapter) {
   Weights merged = weights;
   merged.packed.reset();
   for (size_t layer = 0; layer < merged.layers.size(); ++layer) {
-    for (size_t target = 0; target < projection_names.size(); ++target) {
-      at::Tensor& weight = projection(merged.layers[layer], static_cast<Projection>(target));
+    LayerWeights& weights_of_layer = merged.layers[layer];
+    const auto linear = linear_weights(weights_of_layer, weights_of_layer.qkv.defined());
+    for (size_t target = 0; target < linear.size(); ++target) {
+      at::Tensor& weight = *linear[target];
       const LoraPair& pair = adapter.layers[layer][target];
       weight = weight.to(at::kFloat).addmm(pair.b, pair.a, 1.0, adapter.scale()).to(weight.scalar_type());
     }

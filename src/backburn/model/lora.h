@@ -12,11 +12,6 @@
 
 namespace backburn::model {
 
-/// The linear layers of a decoder layer, in PEFT's names (q_proj … down_proj).
-enum class Projection { q, k, v, o, gate, up, down };
-inline constexpr std::array<const char*, 7> projection_names = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                                                                "gate_proj", "up_proj", "down_proj"};
-
 /// A low-rank update of one linear layer: W' = W + scale · b · a (Hu 2021, arXiv 2106.09685).
 struct LoraPair {
   at::Tensor a;  ///< [rank, in], f32
@@ -25,16 +20,16 @@ struct LoraPair {
 
 struct PackedAdapter;
 
-/// A LoRA adapter over all linear layers of every decoder layer; embeddings and head stay frozen, as PEFT's
-/// "all-linear" does. Parameters are f32 whatever the model computes in, so that small steps are not rounded away.
+/// A LoRA adapter over all linear layers of every decoder layer; embeddings, head and routers stay frozen. Parameters
+/// are f32 whatever the model computes in, so that small steps are not rounded away.
 struct Adapter {
   int64_t rank = 16;
   double alpha = 32.0;
-  std::vector<std::array<LoraPair, 7>> layers;
+  std::vector<std::vector<LoraPair>> layers;    ///< by decoder layer, then as linear_layers lists them
   std::shared_ptr<const PackedAdapter> packed;  ///< see packed.h; null for an adapter that is being trained
 
   double scale() const { return alpha / static_cast<double>(rank); }
-  /// All a's and b's in a fixed order (layer by layer, q … down, a before b).
+  /// All a's and b's in a fixed order (layer by layer, as linear_layers lists them, a before b).
   std::vector<at::Tensor> parameters() const;
 };
 
@@ -45,13 +40,6 @@ Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint
 /// The adapter in another dtype, without gradients: what generation reads, made once instead of at every token. Also
 /// packed when `with_packed`.
 Adapter frozen(const Adapter& adapter, at::ScalarType dtype, bool with_packed);
-
-/// {out, in} of one projection's weight.
-std::pair<int64_t, int64_t> projection_shape(const ModelConfig& config, Projection which);
-
-/// The weight matrix of one projection.
-at::Tensor& projection(LayerWeights& layer, Projection which);
-const at::Tensor& projection(const LayerWeights& layer, Projection which);
 
 /// A copy of `weights` with the adapter folded in: W + scale · b · a computed in f32, rounded once to W's dtype.
 /// Tensors that the adapter does not touch are shared, not copied.

@@ -41,8 +41,7 @@ std::vector<float> floats(const std::vector<Tensor>& parts) {
 constexpr std::array<Product, 4> products = {Product::qkv, Product::o, Product::gate_up, Product::down};
 
 // A and B of a product's projections as single matrices, [low, in] and [out, low].
-std::pair<Tensor, Tensor> low_rank_of(const std::array<LoraPair, 7>& layer, Product product, int64_t rank,
-                                      double scale) {
+std::pair<Tensor, Tensor> low_rank_of(const std::vector<LoraPair>& layer, Product product, int64_t rank, double scale) {
   const int64_t width = padded_rank(rank);
   std::vector<Tensor> as, bs;
   const auto members = projections_of(product);

@@ -27,15 +27,6 @@ bf16* bits(const Tensor& tensor) { return tensor.defined() ? reinterpret_cast<bf
 
 Tensor buffer(int64_t rows, int64_t columns) { return at::empty({rows, columns}, at::kBFloat16); }
 
-struct Rotary {
-  Tensor cosine, sine;  // [tokens, head_dim / 2] f32
-};
-
-Rotary rotary_at(const ModelConfig& config, const Tensor& positions) {
-  const auto angles = rotary_angles(config, positions);
-  return {angles.cos(), angles.sin()};
-}
-
 kernels::HeadShape head_shape(const ModelConfig& config) {
   return {config.num_attention_heads, config.num_key_value_heads, config.head_dim};
 }
@@ -48,7 +39,7 @@ struct Pass {
   int64_t tokens = 0;
   int64_t rank = 0;  // of the adapter
   kernels::HeadShape heads;
-  Rotary rotary;
+  RotaryTable rotary;
 
   const PackedProducts& products(size_t layer) const { return weights->packed->layer(layer); }
   float eps() const { return static_cast<float>(config->rms_norm_eps); }
@@ -66,7 +57,7 @@ Pass make_pass(const Network& network, const Tensor& positions, bool with_gradie
           positions.size(0),
           network.adapter == nullptr ? 0 : network.adapter->rank,
           head_shape(*network.config),
-          rotary_at(*network.config, positions)};
+          rotary_table(*network.config, positions)};
 }
 
 std::array<int64_t, 4> low_widths(int64_t rank) {

@@ -20,10 +20,25 @@ namespace {
 constexpr const char* config_name = "adapter_config.json";
 constexpr const char* weights_name = "adapter_model.safetensors";
 
-// PEFT's name of one projection in one layer, up to ".lora_A.weight".
-std::string module_name(size_t layer, size_t which) {
-  const char* block = which < 4 ? "self_attn" : "mlp";
-  return fmt::format("base_model.model.model.layers.{}.{}.{}", layer, block, projection_names[which]);
+// PEFT's names of a layer's linear layers, up to ".lora_A.weight".
+std::vector<std::string> module_names(const ModelConfig& config, size_t layer) {
+  std::vector<std::string> names;
+  for (const LinearLayer& each : linear_layers(config, layer)) {
+    names.push_back(fmt::format("base_model.model.model.layers.{}.{}", layer, each.module));
+  }
+  return names;
+}
+
+// What `target_modules` lists: the last parts of those names.
+Json target_modules(const ModelConfig& config) {
+  Json list = Json::array();
+  for (size_t layer = 0; layer < static_cast<size_t>(config.num_hidden_layers); ++layer) {
+    for (const LinearLayer& each : linear_layers(config, layer)) {
+      const std::string name = each.module.substr(each.module.rfind('.') + 1);
+      if (std::find(list.begin(), list.end(), name) == list.end()) list.emplace_back(name);
+    }
+  }
+  return list;
 }
 
 // Whether a setting is as if it were not there: null, false, 0, "none" or empty.
@@ -59,7 +74,7 @@ void save_adapter(const Adapter& adapter, const ModelConfig& config, const std::
     json["lora_alpha"] = static_cast<int64_t>(adapter.alpha);
   }
   json["lora_dropout"] = 0.0;
-  json["target_modules"] = projection_names;
+  json["target_modules"] = target_modules(config);
   json["bias"] = "none";
   json["fan_in_fan_out"] = false;
   json["inference_mode"] = true;
@@ -76,10 +91,11 @@ void save_adapter(const Adapter& adapter, const ModelConfig& config, const std::
   }
   std::vector<NamedTensor> tensors;
   for (size_t layer = 0; layer < adapter.layers.size(); ++layer) {
-    for (size_t which = 0; which < projection_names.size(); ++which) {
-      const LoraPair& pair = adapter.layers[layer][which];
-      tensors.push_back({module_name(layer, which) + ".lora_A.weight", pair.a});
-      tensors.push_back({module_name(layer, which) + ".lora_B.weight", pair.b});
+    const auto names = module_names(config, layer);
+    for (size_t i = 0; i < names.size(); ++i) {
+      const LoraPair& pair = adapter.layers[layer].at(i);
+      tensors.push_back({names[i] + ".lora_A.weight", pair.a});
+      tensors.push_back({names[i] + ".lora_B.weight", pair.b});
     }
   }
   StagedFolder staged(folder);
@@ -117,20 +133,21 @@ Adapter load_adapter(const std::filesystem::path& folder, const ModelConfig& con
   size_t found = 0;
   for (size_t layer = 0; layer < static_cast<size_t>(config.num_hidden_layers); ++layer) {
     auto& pairs = adapter.layers.emplace_back();
-    for (size_t which = 0; which < projection_names.size(); ++which) {
-      const auto [out, in] = projection_shape(config, static_cast<Projection>(which));
-      const std::string a = module_name(layer, which) + ".lora_A.weight";
-      const std::string b = module_name(layer, which) + ".lora_B.weight";
-      const std::array<int64_t, 2> a_shape = {adapter.rank, in};
-      const std::array<int64_t, 2> b_shape = {out, adapter.rank};
+    const auto linear = linear_layers(config, layer);
+    const auto names = module_names(config, layer);
+    for (size_t i = 0; i < names.size(); ++i) {
+      const std::string a = names[i] + ".lora_A.weight";
+      const std::string b = names[i] + ".lora_B.weight";
+      const std::array<int64_t, 2> a_shape = {adapter.rank, linear[i].in};
+      const std::array<int64_t, 2> b_shape = {linear[i].out, adapter.rank};
       known.insert({a, b});
       if (!stored.contains(a) && !stored.contains(b)) {
-        pairs[which] = {at::zeros(a_shape, at::kFloat), at::zeros(b_shape, at::kFloat)};
+        pairs.push_back({at::zeros(a_shape, at::kFloat), at::zeros(b_shape, at::kFloat)});
         continue;
       }
       ++found;
       // Cloned: parameters are trained in place, the mapping is read-only.
-      pairs[which] = {stored.tensor(a, a_shape, at::kFloat).clone(), stored.tensor(b, b_shape, at::kFloat).clone()};
+      pairs.push_back({stored.tensor(a, a_shape, at::kFloat).clone(), stored.tensor(b, b_shape, at::kFloat).clone()});
     }
   }
   for (const auto& [name, entry] : stored.entries()) {

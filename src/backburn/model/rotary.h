@@ -6,8 +6,16 @@
 
 namespace backburn::model {
 
-/// The angles by which the pairs of a head are turned, [tokens, head_dim / 2] f32 (Su 2021, arXiv 2104.09864).
-/// `local`: for layers with a sliding window.
-at::Tensor rotary_angles(const ModelConfig& config, const at::Tensor& positions, bool local = false);
+/// Cosines and sines of the angles by which the pairs of a head are turned (Su 2021, arXiv 2104.09864), times the
+/// scaling's attention factor: [tokens, half of the turned dimensions] f32.
+struct RotaryTable {
+  at::Tensor cosine, sine;
+};
+
+/// `local`: for layers with a sliding window. Frequencies are stretched as Transformers does for linear, llama3
+/// (Llama 3.1), yarn (Peng 2023, arXiv 2309.00071), dynamic and longrope (Ding 2024, arXiv 2402.13753). The last two
+/// change them once a sequence grows beyond the trained length, which would make the keys computed until then wrong:
+/// up to there they are exact, a position beyond it is an Error.
+RotaryTable rotary_table(const ModelConfig& config, const at::Tensor& positions, bool local = false);
 
 }  // namespace backburn::model

@@ -26,13 +26,13 @@ using at::indexing::Slice;
 
 // Per-call tables that all layers share.
 struct Rotary {
-  Tensor cosine, sine;  // [tokens, 1, head_dim], compute dtype
+  Tensor cosine, sine;  // [tokens, 1, turned dimensions], compute dtype
 };
 
 Rotary rotary_at(const ModelConfig& config, const Tensor& positions, at::ScalarType dtype, bool local) {
-  const auto angles = rotary_angles(config, positions, local);
-  const auto both = at::cat({angles, angles}, 1).unsqueeze(1);
-  return {both.cos().to(dtype), both.sin().to(dtype)};
+  const auto [cosine, sine] = rotary_table(config, positions, local);
+  const auto twice = [&](const Tensor& half) { return at::cat({half, half}, 1).unsqueeze(1).to(dtype); };
+  return {twice(cosine), twice(sine)};
 }
 
 // Layers with a sliding window may turn by angles of their own.
@@ -50,6 +50,10 @@ Rotaries rotaries_at(const ModelConfig& config, const Tensor& positions, at::Sca
 
 // x [tokens, heads, head_dim]; Su 2021 (arXiv 2104.09864) with Hugging Face's half-split layout.
 Tensor rotate(const Tensor& x, const Rotary& rotary) {
+  const int64_t turned = rotary.cosine.size(-1);
+  if (turned < x.size(-1)) {
+    return at::cat({rotate(x.narrow(-1, 0, turned), rotary), x.narrow(-1, turned, x.size(-1) - turned)}, -1);
+  }
   const auto halves = x.chunk(2, -1);
   return x * rotary.cosine + at::cat({-halves[1], halves[0]}, -1) * rotary.sine;
 }
@@ -79,11 +83,18 @@ Tensor finish(const Network& network, const Tensor& x) {
   return network.config->logit_scale == 1 ? normed : normed * network.config->logit_scale;
 }
 
-Tensor project(const Network& network, size_t layer, Projection which, const Tensor& x, const Tensor& bias = {}) {
-  const auto& weight = projection(network.weights->layers[layer], which);
+// Which linear layer of the model.
+struct Place {
+  size_t layer;
+  Projection which;
+  int64_t expert = -1;
+};
+
+Tensor project(const Network& network, const Place& place, const Tensor& weight, const Tensor& x,
+               const Tensor& bias = {}) {
   const Tensor y = at::linear(x, weight, bias);
   if (network.adapter == nullptr) return y;
-  const LoraPair& pair = network.adapter->layers[layer][static_cast<size_t>(which)];
+  const LoraPair& pair = network.adapter->layers[place.layer][linear_index(*network.config, place.which, place.expert)];
   const auto low = at::linear(x, pair.a.to(x.scalar_type()));
   return y + at::linear(low, pair.b.to(x.scalar_type())) * network.adapter->scale();
 }
@@ -101,15 +112,57 @@ QueryKeyValue project_attention(const Network& network, size_t layer, const Tens
     const auto parts = norm_whole ? heads(rms_norm(config, flat, norm)) : norm_if_there(config, heads(flat), norm);
     return config.has_rope(layer) ? rotate(parts, rotary) : parts;
   };
-  return {placed(project(network, layer, Projection::q, x, weights.q_bias), weights.q_norm),
-          placed(project(network, layer, Projection::k, x, weights.k_bias), weights.k_norm),
-          heads(project(network, layer, Projection::v, x, weights.v_bias))};
+  if (config.fused_projections) {
+    const auto fused = project(network, {layer, Projection::qkv}, weights.qkv, x);
+    const int64_t queries = config.num_attention_heads * config.head_dim;
+    const int64_t keys = config.num_key_value_heads * config.head_dim;
+    const auto parts = fused.split_with_sizes({queries, keys, keys}, 1);
+    return {placed(parts[0], weights.q_norm), placed(parts[1], weights.k_norm), heads(parts[2])};
+  }
+  return {placed(project(network, {layer, Projection::q}, weights.q, x, weights.q_bias), weights.q_norm),
+          placed(project(network, {layer, Projection::k}, weights.k, x, weights.k_bias), weights.k_norm),
+          heads(project(network, {layer, Projection::v}, weights.v, x, weights.v_bias))};
 }
 
-Tensor mlp(const Network& network, size_t layer, const Tensor& x) {
-  const auto gate = project(network, layer, Projection::gate, x);
-  const auto activated = network.config->hidden_act == "silu" ? at::silu(gate) : at::gelu(gate, "tanh");
-  return project(network, layer, Projection::down, activated * project(network, layer, Projection::up, x));
+Tensor activate(const ModelConfig& config, const Tensor& gate) {
+  return config.hidden_act == "silu" ? at::silu(gate) : at::gelu(gate, "tanh");
+}
+
+Tensor gated_mlp(const Network& network, size_t layer, int64_t expert, const MlpWeights& mlp, const Tensor& x) {
+  const auto gate = project(network, {layer, Projection::gate, expert}, mlp.gate, x);
+  const auto up = project(network, {layer, Projection::up, expert}, mlp.up, x);
+  return project(network, {layer, Projection::down, expert}, mlp.down, activate(*network.config, gate) * up);
+}
+
+// Every token through the experts that the router chooses for it, weighted by their shares (Shazeer 2017, arXiv
+// 1701.06538). The shares are differentiable, the choice is not.
+Tensor mixture_of_experts(const Network& network, size_t layer, const Tensor& x) {
+  const MixtureOfExperts& mixture = network.config->mixture;
+  const LayerWeights& weights = network.weights->layers[layer];
+  const auto probabilities = at::softmax(at::linear(x, weights.router), -1, at::kFloat);
+  auto [shares, chosen] = probabilities.topk(mixture.num_experts_per_tok, -1);
+  if (mixture.norm_topk_prob) shares = shares / shares.sum(-1, true);
+  shares = shares.to(x.scalar_type());
+  auto sum = at::zeros_like(x);
+  for (int64_t expert = 0; expert < mixture.num_experts; ++expert) {
+    const auto hits = (chosen == expert).nonzero();  // [hits, 2]: the token, and which of its choices
+    if (hits.size(0) == 0) continue;
+    const auto tokens = hits.select(1, 0);
+    const auto share = shares.index({tokens, hits.select(1, 1)}).unsqueeze(1);
+    const auto out = gated_mlp(network, layer, expert, weights.experts[expert], x.index_select(0, tokens));
+    sum = sum.index_add(0, tokens, out * share);
+  }
+  return sum;
+}
+
+Tensor feed_forward(const Network& network, size_t layer, const Tensor& x) {
+  const LayerWeights& weights = network.weights->layers[layer];
+  if (network.config->has_experts(layer)) return mixture_of_experts(network, layer, x);
+  if (!network.config->fused_projections) {
+    return gated_mlp(network, layer, -1, {weights.gate, weights.up, weights.down}, x);
+  }
+  const auto halves = project(network, {layer, Projection::gate_up}, weights.gate_up, x).chunk(2, -1);
+  return project(network, {layer, Projection::down}, weights.down, activate(*network.config, halves[0]) * halves[1]);
 }
 
 // The layer's second half: attention output, residual, MLP, residual.
@@ -120,9 +173,9 @@ Tensor finish_layer(const Network& network, size_t layer, const Tensor& residual
     const auto normed = norm_if_there(config, added, norm);
     return before + (config.residual_scale == 1 ? normed : normed * config.residual_scale);
   };
-  const auto x =
-      sum(residual, project(network, layer, Projection::o, attended, weights.o_bias), weights.attention_output_norm);
-  return sum(x, mlp(network, layer, norm_if_there(config, x, weights.mlp_norm)), weights.mlp_output_norm);
+  const auto x = sum(residual, project(network, {layer, Projection::o}, weights.o, attended, weights.o_bias),
+                     weights.attention_output_norm);
+  return sum(x, feed_forward(network, layer, norm_if_there(config, x, weights.mlp_norm)), weights.mlp_output_norm);
 }
 
 double attention_scale(const ModelConfig& config) {
@@ -229,7 +282,8 @@ class CheckpointedLayer : public torch::autograd::Function<CheckpointedLayer> {
     auto inputs = context->get_saved_variables();
     inputs[0] = inputs[0].detach().requires_grad_();
     const auto y = static_cast<const LayerFunction&>(*holder).run(inputs[0]);
-    auto gradients = torch::autograd::grad({y}, inputs, {slopes[0]});
+    // An expert that no token went to has no gradient.
+    auto gradients = torch::autograd::grad({y}, inputs, {slopes[0]}, std::nullopt, false, /*allow_unused=*/true);
     gradients.emplace_back();  // the layer function has none
     return gradients;
   }

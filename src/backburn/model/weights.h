@@ -5,9 +5,15 @@
 #include <memory>
 #include <vector>
 
-#include "backburn/model/config.h"
+#include "backburn/model/linear_layers.h"
 
 namespace backburn::model {
+
+/// A gated MLP: down · (act(gate · x) ∘ (up · x)).
+struct MlpWeights {
+  at::Tensor gate, up;  ///< [intermediate, hidden]
+  at::Tensor down;      ///< [hidden, intermediate]
+};
 
 /// One decoder layer's frozen tensors; an undefined bias means the family has none.
 struct LayerWeights {
@@ -21,7 +27,18 @@ struct LayerWeights {
   at::Tensor mlp_norm, mlp_output_norm;  ///< [hidden], likewise
   at::Tensor gate, up;                   ///< [intermediate, hidden]
   at::Tensor down;                       ///< [hidden, intermediate]
+  at::Tensor qkv,
+      gate_up;        ///< with fused_projections, in place of q, k, v and of gate, up: their rows one after the other
+  at::Tensor router;  ///< [experts, hidden], with experts in place of gate, up, down
+  std::vector<MlpWeights> experts;
 };
+
+/// The weight of one of its linear layers outside of experts; undefined where the family has none of that kind.
+at::Tensor& projection(LayerWeights& layer, Projection which);
+const at::Tensor& projection(const LayerWeights& layer, Projection which);
+
+/// The weights of all its linear layers, in the order of linear_layers.
+std::vector<at::Tensor*> linear_weights(LayerWeights& layer, bool fused_projections);
 
 class PackedWeights;
 
