@@ -125,7 +125,7 @@ TEST_F(Gguf, NamesWhatIsWrong) {
   EXPECT_THAT(error_of(small_file().build(0x03000000)), HasSubstr("big-endian"));
   EXPECT_THAT(error_of(small_file().integer("llama.block_count", 2).build()), HasSubstr("comes twice"));
   EXPECT_THAT(error_of(small_file().floats("output_norm.weight", {1}, {1}).build()), HasSubstr("comes twice"));
-  EXPECT_THAT(error_of(small_file().tensor("x", 10, {256}, "").build()), HasSubstr("ggml type 10"));
+  EXPECT_THAT(error_of(small_file().tensor("x", 16, {256}, "").build()), HasSubstr("ggml type 16"));
   EXPECT_THAT(error_of(small_file().tensor("x", 8, {31}, "").build()), HasSubstr("multiple of 32"));
   EXPECT_THAT(error_of(small_file().tensor("x", 0, {1u << 30, 1u << 30}, "").build()), HasSubstr("impossible"));
   EXPECT_THAT(error_of(small_file().tensor("x", 0, {1u << 20}, "").build()), HasSubstr("beyond the file's"));
@@ -183,7 +183,7 @@ TEST_F(Gguf, RandomDamageIsAnErrorOrReadable) {
 
 TEST(Ggml, DequantizesBitForBitAsTheReference) {
   const Json golden = read_json_file(TEST_DATA_DIR "/ggml_goldens.json");
-  ASSERT_EQ(golden["cases"].size(), 11u);
+  ASSERT_EQ(golden["cases"].size(), 16u);
   for (const auto& [name, each] : golden["cases"].items()) {
     const auto type = ggml_type(each["type"].get<uint32_t>());
     ASSERT_TRUE(type.has_value()) << name;
@@ -194,6 +194,22 @@ TEST(Ggml, DequantizesBitForBitAsTheReference) {
     dequantize(*type, std::as_bytes(std::span(blocks)), values);
     EXPECT_EQ(std::memcmp(values.data(), expected.data(), expected.size()), 0) << name;
   }
+}
+
+TEST(Ggml, QuantizesBitForBitAsTheReference) {
+  const Json golden = read_json_file(TEST_DATA_DIR "/ggml_goldens.json")["written"];
+  const std::string stored = from_hex(golden["values"]);
+  std::vector<float> values(stored.size() / sizeof(float));
+  std::memcpy(values.data(), stored.data(), stored.size());
+  for (const auto& [name, type] :
+       {std::pair{"F16", GgmlType::f16}, std::pair{"BF16", GgmlType::bf16}, std::pair{"Q8_0", GgmlType::q8_0}}) {
+    const std::string expected = from_hex(golden[name]);
+    std::string found(expected.size(), '\0');
+    quantize(type, values, std::as_writable_bytes(std::span(found)));
+    EXPECT_EQ(found, expected) << name;
+  }
+  std::vector<std::byte> blocks(18);
+  EXPECT_THROW(quantize(GgmlType::q4_0, std::span(values).first(32), blocks), Error);
 }
 
 TEST(Ggml, RefusesBytesThatDoNotFit) {
