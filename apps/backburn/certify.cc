@@ -3,6 +3,7 @@
 
 #include "backburn/base/progress.h"
 #include "backburn/report/table.h"
+#include "backburn/run/memory.h"
 #include "backburn/run/stages.h"
 #include "commands.h"
 
@@ -76,6 +77,7 @@ void add_certify(CLI::App& app) {
     set_lines(*flags, "certify.system_prompts", given->system_prompts);
     set_lines(*flags, "certify.prefixes", given->prefixes);
     const auto recipe = recipe_of(*flags, "");
+    run::check_memory("certify", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "certify", recipe));
     const auto model = model::load_model(recipe.model, run::compute_dtype(recipe));
     if (!run.folder.finished("certify")) run::certify_stage(run, model, run::choose_refusal(run, model));
