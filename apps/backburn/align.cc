@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "backburn/run/memory.h"
 #include "backburn/run/stages.h"
 #include "commands.h"
 
@@ -12,6 +13,7 @@ void add_align(CLI::App& app) {
   add_recipe_flags(*command, *flags, true);
   command->callback([flags] {
     const auto recipe = recipe_of(*flags, "");
+    run::check_memory("align", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "align", recipe));
     const auto model = model::load_model(recipe.model, run::compute_dtype(recipe));
     run::align_stage(run, model,

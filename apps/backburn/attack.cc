@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "backburn/base/progress.h"
+#include "backburn/run/memory.h"
 #include "backburn/run/report_data.h"
 #include "backburn/run/stages.h"
 #include "commands.h"
@@ -17,6 +18,7 @@ void add_attack(CLI::App& app) {
                       "the model's canonical refusal: checks its certificate against the attack");
   command->callback([flags, refusal] {
     const auto recipe = recipe_of(*flags, "");
+    run::check_memory("attack", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "attack", recipe));
     const auto model = model::load_model(recipe.model, run::compute_dtype(recipe));
     const std::string stage = "attack_undefended";

@@ -2,6 +2,7 @@
 
 #include "backburn/base/progress.h"
 #include "backburn/report/table.h"
+#include "backburn/run/memory.h"
 #include "backburn/run/stages.h"
 #include "commands.h"
 
@@ -71,6 +72,7 @@ void add_certify(CLI::App& app) {
     if (refusals.size() > 1) recipe.certify.refusals.assign(refusals.begin() + 1, refusals.end());
     if (!given->system_prompts.empty()) recipe.certify.system_prompts = given->system_prompts;
     if (!given->prefixes.empty()) recipe.certify.prefixes = given->prefixes;
+    run::check_memory("certify", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "certify", recipe));
     const auto model = model::load_model(recipe.model, run::compute_dtype(recipe));
     if (!run.folder.finished("certify")) run::certify_stage(run, model, run::choose_refusal(run, model));

@@ -18,12 +18,17 @@ void add_certify(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_export(CLI::App& app);
+void add_inspect(CLI::App& app);
 void add_report(CLI::App& app);
 void add_pull(CLI::App& app);
 void add_judge(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_audit(CLI::App& app);
 void add_bench(CLI::App& app);
+
+/// What a MODEL argument may be, for help texts.
+inline constexpr const char* model_help =
+    "a name that `backburn pull` knows, a .gguf file, a Hugging Face folder, or a hub id (org/name)";
 
 /// The options that all commands with a recipe share.
 struct RecipeFlags {

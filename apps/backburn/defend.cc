@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "backburn/run/memory.h"
 #include "backburn/run/stages.h"
 #include "commands.h"
 
@@ -15,6 +16,7 @@ void add_defend(CLI::App& app) {
   command->callback([flags, name] {
     if (!name->empty()) flags->sets.insert(flags->sets.begin(), "defend.name=" + *name);
     const auto recipe = recipe_of(*flags, "");
+    run::check_memory("defend", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "defend", recipe));
     const auto model = model::load_model(recipe.model, run::compute_dtype(recipe));
     run::defend_stage(run, model,

@@ -2,6 +2,7 @@
 
 #include "backburn/base/progress.h"
 #include "backburn/run/demo.h"
+#include "backburn/run/memory.h"
 #include "backburn/run/report_data.h"
 #include "commands.h"
 
@@ -16,6 +17,7 @@ void add_demo(CLI::App& app) {
     const bool vendor = !flags->model.empty() && !flags->model.starts_with("smollm2");
     const auto recipe = recipe_of(*flags, vendor ? "demo-vendor" : "demo");
     const std::string out = out_of(*flags, "demo", recipe);
+    run::check_memory("demo", recipe);
     const auto run = run::open_run(recipe, out);
     run::demo(run, fmt::format("backburn demo --model {} --seed {} --out {}", recipe.model, recipe.seed, out));
     const auto page = run::write_report(run.folder);

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "backburn/base/progress.h"
+#include "backburn/run/memory.h"
 #include "backburn/run/report_data.h"
 #include "backburn/run/stages.h"
 #include "commands.h"
@@ -17,6 +18,7 @@ void add_eval(CLI::App& app) {
                       "the model whose benign behaviour is the measure (default: MODEL itself)");
   command->callback([flags, reference] {
     const auto recipe = recipe_of(*flags, "");
+    run::check_memory("eval", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "eval", recipe));
     const auto dtype = run::compute_dtype(recipe);
     const auto model = model::load_model(recipe.model, dtype);

@@ -6,6 +6,7 @@
 #include "backburn/generate/rollout.h"
 #include "backburn/model/load.h"
 #include "backburn/model/peft.h"
+#include "backburn/run/memory.h"
 #include "commands.h"
 
 namespace backburn::app {
@@ -22,6 +23,10 @@ struct GenerateFlags {
 void generate(const GenerateFlags& flags) {
   run::Recipe recipe;
   recipe.dtype = flags.dtype;
+  recipe.model = flags.model;
+  recipe.eval.num_generations = flags.num_generations;
+  recipe.eval.max_completion_length = flags.rollout.max_completion_length;
+  run::check_memory("generate", recipe);
   const auto model = model::load_model(flags.model, run::compute_dtype(recipe));
   std::optional<model::Adapter> adapter;
   if (!flags.adapter.empty()) adapter = model::load_adapter(flags.adapter, model.config);
@@ -46,9 +51,7 @@ void add_generate(CLI::App& app) {
   auto flags = std::make_shared<GenerateFlags>();
   flags->rollout.max_completion_length = 256;
   flags->rollout.sampling.temperature = 0;
-  command
-      ->add_option("MODEL", flags->model, "a name that `backburn pull` knows, a .gguf file, or a Hugging Face folder")
-      ->required();
+  command->add_option("MODEL", flags->model, model_help)->required();
   command->add_option("--prompt", flags->prompt, "what the user says")->required();
   command->add_option("--system", flags->system, "system message (default: the template's)");
   command->add_option("--adapter", flags->adapter, "a PEFT adapter's folder");

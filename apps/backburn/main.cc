@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   app::add_eval(app);
   app::add_generate(app);
   app::add_export(app);
+  app::add_inspect(app);
   app::add_report(app);
   app::add_pull(app);
   app::add_judge(app);

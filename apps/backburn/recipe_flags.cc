@@ -5,7 +5,6 @@
 namespace backburn::app {
 
 void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model) {
-  const char* model_help = "a name that `backburn pull` knows, a .gguf file, or a Hugging Face folder";
   if (takes_model) {
     command.add_option("MODEL", flags.model, model_help)->required();
   } else {

@@ -32,7 +32,7 @@ class Usage(unittest.TestCase):
     def test_help_names_every_command(self):
         text = run("--help").stdout
         for name in ["demo", "align", "attack", "defend", "certify", "eval", "generate", "export", "report", "pull", "judge",
-                     "bench", "compare", "audit"]:
+                     "bench", "compare", "audit", "inspect"]:
             self.assertIn(name, text)
             self.assertEqual(run(name, "--help").returncode, 0)
 
@@ -72,6 +72,39 @@ class Real(unittest.TestCase):
             again = run("export", "smollm2-135m-instruct", "--out", out)
             self.assertEqual(again.returncode, 2)
             self.assertIn("exists already", again.stderr)
+
+    def test_an_exported_gguf_file_answers_as_the_model_does(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = folder + "/exported.gguf"
+            result = run("export", "smollm2-135m-instruct", "--out", out)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            question = ["--prompt", "Name three colours.", "--max-completion-length", "12"]
+            self.assertEqual(run("generate", out, *question).stdout,
+                             run("generate", "smollm2-135m-instruct", *question).stdout)
+            told = json.loads(run("inspect", out, "--json").stdout)
+            self.assertEqual((told["architecture"], told["parameters"]), ("llama", 134515008))
+            self.assertEqual([each["type"] for each in told["stored"]], ["BF16", "F32"])
+            self.assertEqual(told["tokenizer"], {"kind": "byte-level BPE", "tokens": 49152})
+            self.assertIn("im_start", told["chat_template"]["head"])
+            self.assertLess(told["memory_gib"]["generate"], told["memory_gib"]["attack"])
+        self.assertEqual(run("export", "smollm2-135m-instruct", "--out", folder, "--dtype", "q8_0").returncode, 2)
+
+    def test_inspect_speaks_to_people_too(self):
+        text = run("inspect", "smollm2-135m-instruct").stdout
+        for part in ["llama, 30 layers", "134.5 million", "Q4_1", "byte-level BPE, 49152 tokens", "attack"]:
+            self.assertIn(part, text)
+
+    def test_a_job_that_cannot_fit_is_refused_before_it_begins(self):
+        with tempfile.TemporaryDirectory() as folder:
+            huge = pathlib.Path(folder, "huge")
+            huge.mkdir()
+            sizes = {"vocab_size": 100000, "hidden_size": 65536, "intermediate_size": 262144, "num_hidden_layers": 500,
+                     "num_attention_heads": 512}
+            (huge / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
+            result = run("attack", str(huge), "--out", folder + "/run")
+            self.assertEqual(result.returncode, 1)
+            self.assertRegex(result.stderr, r"attack needs about \d+\.\d GiB of memory .* GiB are free")
+            self.assertFalse(pathlib.Path(folder, "run").exists())
 
     def test_bench_measures(self):
         with tempfile.TemporaryDirectory() as folder:

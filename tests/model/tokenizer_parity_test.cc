@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "backburn/model/gguf.h"
+#include "backburn/model/gguf_model.h"
 #include "text/tokenizer_goldens.h"
 
 namespace backburn::model {

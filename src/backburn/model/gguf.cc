@@ -7,12 +7,12 @@
 #include <string_view>
 
 #include "backburn/base/error.h"
-#include "backburn/text/tokenizer.h"
 
 namespace backburn::model {
 namespace {
 
 constexpr size_t max_name = 1 << 16;
+constexpr size_t default_alignment = 32;
 
 enum ValueType : uint32_t {
   u8,
@@ -164,11 +164,7 @@ GgufTensor read_tensor(Reader& reader) {
   const auto type_number = reader.read<uint32_t>("a tensor's type");
   const auto type = ggml_type(type_number);
   if (!type) {
-    reader.fail_here(
-        "tensor \"{}\" has ggml type {}, supported are F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, "
-        "Q5_K "
-        "and Q6_K",
-        tensor.name, type_number);
+    reader.fail_here("tensor \"{}\" has ggml type {} (supported: {})", tensor.name, type_number, known_ggml_types());
   }
   tensor.type = *type;
   const size_t block = ggml_block_values(tensor.type);
@@ -182,7 +178,7 @@ GgufTensor read_tensor(Reader& reader) {
 }
 
 size_t read_alignment(const GgufFile& file) {
-  if (file.find("general.alignment") == nullptr) return 32;
+  if (file.find("general.alignment") == nullptr) return default_alignment;
   const int64_t alignment = file.integer("general.alignment");
   if (alignment < 8 || alignment > (1 << 20) || (alignment & (alignment - 1)) != 0) {
     fail("{}: general.alignment is {}, expected a power of two from 8 to 1048576", file.path().string(), alignment);
@@ -286,168 +282,124 @@ bool GgufFile::flag(const std::string& key, bool fallback) const {
   return find(key) == nullptr ? fallback : typed<bool>(*this, key, "true or false");
 }
 
+int64_t GgufFile::integer(const std::string& key, int64_t fallback) const {
+  return find(key) == nullptr ? fallback : integer(key);
+}
+double GgufFile::number(const std::string& key, double fallback) const {
+  return find(key) == nullptr ? fallback : number(key);
+}
+
 std::span<const std::byte> GgufFile::bytes(const GgufTensor& tensor) const {
   return file_->bytes().subspan(tensor.offset, tensor.size);
 }
 
 namespace {
 
-constexpr int64_t control_token = 3;  // llama.cpp's LLAMA_TOKEN_TYPE_CONTROL
-
-// The token under `key`, or -1; an Error when it lies outside the vocabulary.
-int64_t special_token(const GgufFile& file, const std::string& key, int64_t vocab_size) {
-  if (file.find(key) == nullptr) return -1;
-  const int64_t id = file.integer(key);
-  if (id < 0 || id >= vocab_size) {
-    fail("{}: {} is {}, outside the vocabulary of {}", file.path().string(), key, id, vocab_size);
-  }
-  return id;
+template <typename T>
+void put(std::string& out, T value) {
+  char bytes[sizeof(T)];
+  std::memcpy(bytes, &value, sizeof(T));
+  out.append(bytes, sizeof(T));
 }
 
-std::vector<int64_t> stop_tokens(const GgufFile& file, int64_t vocab_size) {
-  std::vector<int64_t> stops;
-  auto add = [&](int64_t id) {
-    if (id >= 0 && std::find(stops.begin(), stops.end(), id) == stops.end()) stops.push_back(id);
-  };
-  add(special_token(file, "tokenizer.ggml.eos_token_id", vocab_size));
-  add(special_token(file, "tokenizer.ggml.eot_token_id", vocab_size));
-  if (file.find("tokenizer.ggml.tokens") == nullptr || file.find("tokenizer.ggml.token_type") == nullptr) return stops;
-  const auto& tokens = file.strings("tokenizer.ggml.tokens");
-  const auto& types = file.integers("tokenizer.ggml.token_type");
-  for (size_t id = 0; id < std::min(tokens.size(), types.size()); ++id) {
-    if (types[id] != control_token) continue;
-    for (const char* end : {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>"}) {
-      if (tokens[id] == end) add(static_cast<int64_t>(id));
-    }
-  }
-  return stops;
+void put_text(std::string& out, std::string_view text) {
+  put<uint64_t>(out, text.size());
+  out += text;
 }
 
-void refuse_uncomputed(const GgufFile& file, const std::string& prefix, const ModelConfig& config) {
-  const std::string origin = file.path().string();
-  const std::string scaling = prefix + "rope.scaling.type";
-  if (file.find(scaling) != nullptr && file.string(scaling) != "none") {
-    fail("{}: RoPE scaling \"{}\" is not supported yet", origin, file.string(scaling));
-  }
-  if (file.find_tensor("rope_freqs.weight") != nullptr)
-    fail("{}: scaled RoPE (rope_freqs) is not supported yet", origin);
-  const std::string experts = prefix + "expert_count";
-  if (file.find(experts) != nullptr && file.integer(experts) > 0) {
-    fail("{}: mixtures of experts are not supported yet", origin);
-  }
-  const std::string rotated = prefix + "rope.dimension_count";
-  if (file.find(rotated) != nullptr && file.integer(rotated) != config.head_dim) {
-    fail("{}: {} is {}, expected the whole head of {}", origin, rotated, file.integer(rotated), config.head_dim);
-  }
+void put_key(std::string& out, const std::string& key, ValueType type) {
+  put_text(out, key);
+  put<uint32_t>(out, type);
 }
+
+void put_array_key(std::string& out, const std::string& key, ValueType type, size_t count) {
+  put_key(out, key, array);
+  put<uint32_t>(out, type);
+  put<uint64_t>(out, count);
+}
+
+size_t aligned(size_t bytes) { return (bytes + default_alignment - 1) / default_alignment * default_alignment; }
 
 }  // namespace
 
-ModelConfig config_from_gguf(const GgufFile& file) {
-  const std::string origin = file.path().string();
-  ModelConfig config;
-  config.architecture = file.string("general.architecture");
-  if (config.architecture != "llama" && config.architecture != "qwen2" && config.architecture != "qwen3") {
-    fail("{}: architecture \"{}\" is unknown (supported: llama, qwen2, qwen3)", origin, config.architecture);
-  }
-  const std::string prefix = config.architecture + ".";
-  auto integer_or = [&](const std::string& key, int64_t fallback) {
-    return file.find(prefix + key) == nullptr ? fallback : file.integer(prefix + key);
-  };
-  const GgufTensor* embedding = file.find_tensor("token_embd.weight");
-  if (embedding == nullptr) fail("{}: tensor \"token_embd.weight\" is missing", origin);
-  config.vocab_size = embedding->shape.front();
-  config.hidden_size = file.integer(prefix + "embedding_length");
-  config.intermediate_size = file.integer(prefix + "feed_forward_length");
-  config.num_hidden_layers = file.integer(prefix + "block_count");
-  config.num_attention_heads = file.integer(prefix + "attention.head_count");
-  config.num_key_value_heads = integer_or("attention.head_count_kv", config.num_attention_heads);
-  if (config.num_attention_heads < 1) {
-    fail("{}: {}attention.head_count is {}, expected at least 1", origin, prefix, config.num_attention_heads);
-  }
-  config.head_dim = integer_or("attention.key_length", config.hidden_size / config.num_attention_heads);
-  config.max_position_embeddings = file.integer(prefix + "context_length");
-  config.rms_norm_eps = file.number(prefix + "attention.layer_norm_rms_epsilon");
-  if (file.find(prefix + "rope.freq_base") != nullptr) config.rope_theta = file.number(prefix + "rope.freq_base");
-  if (config.architecture == "qwen3") config.query_key_norm = QueryKeyNorm::per_head;
-  config.attention_bias = config.architecture == "qwen2" || file.find_tensor("blk.0.attn_q.bias") != nullptr;
-  config.attention_output_bias = file.find_tensor("blk.0.attn_output.bias") != nullptr;
-  config.tie_word_embeddings = file.find_tensor("output.weight") == nullptr;
-  config.bos_token_id = special_token(file, "tokenizer.ggml.bos_token_id", config.vocab_size);
-  config.pad_token_id = special_token(file, "tokenizer.ggml.padding_token_id", config.vocab_size);
-  config.stop_token_ids = stop_tokens(file, config.vocab_size);
-  check_config(config, origin);
-  refuse_uncomputed(file, prefix, config);
-  return config;
+void GgufMetadata::integer(const std::string& key, int64_t value) {
+  if (value < 0 || value > std::numeric_limits<uint32_t>::max()) fail("GGUF key \"{}\": {} does not fit", key, value);
+  put_key(bytes_, key, u32);
+  put(bytes_, static_cast<uint32_t>(value));
+  ++count_;
 }
 
-text::Vocabulary vocabulary(const GgufFile& file) {
-  const std::string origin = file.path().string();
-  text::Vocabulary vocabulary;
-  vocabulary.model = file.string("tokenizer.ggml.model");
-  vocabulary.tokens = file.strings("tokenizer.ggml.tokens");
-  const auto& types = file.integers("tokenizer.ggml.token_type");
-  if (types.size() != vocabulary.tokens.size()) {
-    fail("{}: {} token types for {} tokens", origin, types.size(), vocabulary.tokens.size());
-  }
-  for (int64_t type : types) {
-    if (type < 0 || type > 6) fail("{}: a token has type {}, expected 0 to 6", origin, type);
-    vocabulary.token_types.push_back(static_cast<int32_t>(type));
-  }
-  if (vocabulary.model == "gpt2") {
-    vocabulary.pre = file.string("tokenizer.ggml.pre");
-    vocabulary.merges = file.strings("tokenizer.ggml.merges");
-    return vocabulary;
-  }
-  if (vocabulary.model != "llama" && vocabulary.model != "t5") {
-    fail("{}: tokenizer \"{}\" (tokenizer.ggml.model) is unknown (supported: gpt2, llama, t5)", origin,
-         vocabulary.model);
-  }
-  vocabulary.scores = file.numbers("tokenizer.ggml.scores");
-  vocabulary.add_space_prefix = file.flag("tokenizer.ggml.add_space_prefix", true);
-  vocabulary.remove_extra_whitespaces = file.flag("tokenizer.ggml.remove_extra_whitespaces", false);
-  if (file.find("tokenizer.ggml.precompiled_charsmap") != nullptr) {
-    for (const int64_t byte : file.integers("tokenizer.ggml.precompiled_charsmap")) {
-      vocabulary.charsmap.push_back(static_cast<char>(static_cast<unsigned char>(byte & 0xFF)));
-    }
-  }
-  return vocabulary;
+void GgufMetadata::number(const std::string& key, double value) {
+  put_key(bytes_, key, f32);
+  put(bytes_, static_cast<float>(value));
+  ++count_;
 }
 
-std::optional<std::string> chat_template(const GgufFile& file) {
-  if (file.find("tokenizer.chat_template") == nullptr) return std::nullopt;
-  return file.string("tokenizer.chat_template");
+void GgufMetadata::flag(const std::string& key, bool value) {
+  put_key(bytes_, key, boolean);
+  put<uint8_t>(bytes_, value ? 1 : 0);
+  ++count_;
 }
 
-std::string gguf_tensor_name(const std::string& name) {
-  constexpr std::pair<std::string_view, std::string_view> outer[] = {
-      {"model.embed_tokens.weight", "token_embd.weight"},
-      {"model.norm.weight", "output_norm.weight"},
-      {"lm_head.weight", "output.weight"},
-  };
-  constexpr std::pair<std::string_view, std::string_view> inner[] = {
-      {"input_layernorm", "attn_norm"},    {"self_attn.q_proj", "attn_q"},
-      {"self_attn.k_proj", "attn_k"},      {"self_attn.q_norm", "attn_q_norm"},
-      {"self_attn.k_norm", "attn_k_norm"}, {"self_attn.v_proj", "attn_v"},
-      {"self_attn.o_proj", "attn_output"}, {"post_attention_layernorm", "ffn_norm"},
-      {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
-      {"mlp.down_proj", "ffn_down"},
-  };
-  for (const auto& [hugging_face, gguf] : outer) {
-    if (name == hugging_face) return std::string(gguf);
+void GgufMetadata::text(const std::string& key, std::string_view value) {
+  put_key(bytes_, key, string_type);
+  put_text(bytes_, value);
+  ++count_;
+}
+
+void GgufMetadata::texts(const std::string& key, std::span<const std::string> values) {
+  put_array_key(bytes_, key, string_type, values.size());
+  for (const std::string& value : values) put_text(bytes_, value);
+  ++count_;
+}
+
+void GgufMetadata::integers(const std::string& key, std::span<const int32_t> values) {
+  put_array_key(bytes_, key, i32, values.size());
+  for (const int32_t value : values) put(bytes_, value);
+  ++count_;
+}
+
+void GgufMetadata::numbers(const std::string& key, std::span<const double> values) {
+  put_array_key(bytes_, key, f32, values.size());
+  for (const double value : values) put(bytes_, static_cast<float>(value));
+  ++count_;
+}
+
+size_t GgufEntry::bytes() const {
+  const auto row = static_cast<size_t>(shape.back());
+  if (row % ggml_block_values(type) != 0) {
+    fail("tensor \"{}\" has rows of {} values, {} needs a multiple of {}", name, row, ggml_type_name(type),
+         ggml_block_values(type));
   }
-  constexpr std::string_view layers = "model.layers.";
-  const size_t dot = name.find('.', layers.size());
-  const size_t last = name.rfind('.');
-  if (name.starts_with(layers) && dot != std::string::npos && last > dot) {
-    const std::string middle = name.substr(dot + 1, last - dot - 1);
-    for (const auto& [hugging_face, gguf] : inner) {
-      if (middle == hugging_face) {
-        return fmt::format("blk.{}.{}{}", name.substr(layers.size(), dot - layers.size()), gguf, name.substr(last));
-      }
-    }
+  size_t blocks = row / ggml_block_values(type);
+  for (size_t i = 0; i + 1 < shape.size(); ++i) blocks *= static_cast<size_t>(shape[i]);
+  return blocks * ggml_block_bytes(type);
+}
+
+void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata, std::span<const GgufEntry> entries,
+                const std::function<void(size_t index, AtomicFile& file)>& write_tensor) {
+  std::string head = "GGUF";
+  put<uint32_t>(head, 3);
+  put<uint64_t>(head, entries.size());
+  put<uint64_t>(head, metadata.count());
+  head += metadata.bytes();
+  size_t offset = 0;
+  for (const GgufEntry& entry : entries) {
+    put_text(head, entry.name);
+    put<uint32_t>(head, static_cast<uint32_t>(entry.shape.size()));
+    for (size_t i = entry.shape.size(); i-- > 0;) put<uint64_t>(head, static_cast<uint64_t>(entry.shape[i]));
+    put<uint32_t>(head, static_cast<uint32_t>(entry.type));
+    put<uint64_t>(head, offset);
+    offset += aligned(entry.bytes());
   }
-  fail("tensor \"{}\" has no name in GGUF files", name);
+  head.resize(aligned(head.size()), '\0');
+  AtomicFile file(path);
+  file.write(head);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    write_tensor(i, file);
+    file.write(std::string(aligned(entries[i].bytes()) - entries[i].bytes(), '\0'));
+  }
+  file.commit();
 }
 
 }  // namespace backburn::model

@@ -3,21 +3,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
 #include "backburn/base/files.h"
-#include "backburn/model/config.h"
 #include "backburn/model/ggml.h"
-
-namespace backburn::text {
-struct Vocabulary;
-}
 
 namespace backburn::model {
 
@@ -61,6 +57,8 @@ class GgufFile {
   const std::vector<double>& numbers(const std::string& key) const;
   /// `fallback` when the value is missing.
   bool flag(const std::string& key, bool fallback) const;
+  int64_t integer(const std::string& key, int64_t fallback) const;
+  double number(const std::string& key, double fallback) const;
 
   /// A tensor's stored bytes, in the mapping.
   std::span<const std::byte> bytes(const GgufTensor& tensor) const;
@@ -74,19 +72,37 @@ class GgufFile {
   std::map<std::string, size_t> tensor_index_;
 };
 
-/// The model's sizes and special tokens. Architectures llama and qwen2; any other, or a feature that is not
-/// computed (RoPE scaling, experts), is an Error. Stop tokens: the file's end-of-sequence token, then every
-/// usual end-of-turn token that the vocabulary marks as a control token.
-ModelConfig config_from_gguf(const GgufFile& file);
+/// The metadata of a file that is being written, in order.
+class GgufMetadata {
+ public:
+  /// Stored as an unsigned 32-bit integer; an Error when it does not fit.
+  void integer(const std::string& key, int64_t value);
+  void number(const std::string& key, double value);  ///< stored as f32
+  void flag(const std::string& key, bool value);
+  void text(const std::string& key, std::string_view value);
+  void texts(const std::string& key, std::span<const std::string> values);
+  void integers(const std::string& key, std::span<const int32_t> values);
+  void numbers(const std::string& key, std::span<const double> values);  ///< stored as f32
 
-/// What the tokenizer is built from: `tokenizer.ggml.*`. Byte-level BPE ("gpt2") and SentencePiece ("llama", "t5").
-text::Vocabulary vocabulary(const GgufFile& file);
+  size_t count() const { return count_; }
+  const std::string& bytes() const { return bytes_; }
 
-/// `tokenizer.chat_template`, Jinja source.
-std::optional<std::string> chat_template(const GgufFile& file);
+ private:
+  std::string bytes_;
+  size_t count_ = 0;
+};
 
-/// The name in GGUF files of a tensor in Hugging Face's terms: "model.layers.0.self_attn.q_proj.weight" is
-/// "blk.0.attn_q.weight".
-std::string gguf_tensor_name(const std::string& hugging_face_name);
+/// A tensor of a file that is being written.
+struct GgufEntry {
+  std::string name;
+  GgmlType type;
+  std::vector<int64_t> shape;  ///< outermost first
+  size_t bytes() const;
+};
+
+/// Writes a GGUF file, version 3, whole or not at all. `write_tensor` is called for one entry after the other and
+/// writes exactly entry.bytes() bytes. Errors: a row that is no whole number of blocks.
+void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata, std::span<const GgufEntry> entries,
+                const std::function<void(size_t index, AtomicFile& file)>& write_tensor);
 
 }  // namespace backburn::model

@@ -51,27 +51,27 @@ std::string token_content(const Json& json, const char* key) {
   return "";
 }
 
-// The template's text and where it was found. Transformers lets chat_template.jinja win; a list holds named
-// variants.
-std::pair<std::string, std::string> read_template(const fs::path& folder, const Json& tokenizer_config) {
+std::optional<FoundTemplate> find_template(const fs::path& folder, const Json& tokenizer_config) {
   const fs::path jinja = folder / "chat_template.jinja";
-  if (is_there(jinja)) return {read_file(jinja), jinja.string()};
+  if (is_there(jinja)) return FoundTemplate{read_file(jinja), jinja.string()};
   const std::string origin = (folder / "tokenizer_config.json").string();
   auto found = tokenizer_config.find("chat_template");
-  if (found != tokenizer_config.end() && found->is_string()) return {found->get<std::string>(), origin};
+  if (found != tokenizer_config.end() && found->is_string()) return FoundTemplate{found->get<std::string>(), origin};
   if (found != tokenizer_config.end() && found->is_array()) {
     for (const Json& each : *found) {
       if (each.is_object() && each.value("name", Json()) == "default" && each.contains("template") &&
           each["template"].is_string()) {
-        return {each["template"].get<std::string>(), origin};
+        return FoundTemplate{each["template"].get<std::string>(), origin};
       }
     }
   }
-  fail(
-      "{}: no chat template (chat_template.jinja, or \"chat_template\" in tokenizer_config.json); an "
-      "instruction-tuned "
-      "model is needed",
-      folder.string());
+  return std::nullopt;
+}
+
+// A folder without tokenizer.json may still have SentencePiece's own file.
+fs::path tokenizer_file(const fs::path& folder) {
+  const fs::path own = folder / "tokenizer.model";
+  return is_there(folder / "tokenizer.json") || !is_there(own) ? folder / "tokenizer.json" : own;
 }
 
 const char* config_dtype(at::ScalarType dtype) {
@@ -88,12 +88,18 @@ Json stop_ids(const ModelConfig& config) {
 
 }  // namespace
 
+text::Tokenizer tokenizer_of_folder(const fs::path& folder) {
+  return text::Tokenizer::from_file(tokenizer_file(folder));
+}
+
+std::optional<FoundTemplate> chat_template_of_folder(const fs::path& folder) {
+  return find_template(folder, read_object_if_there(folder / "tokenizer_config.json"));
+}
+
 Model load_hugging_face(const fs::path& folder, at::ScalarType dtype) {
   const fs::path config_path = folder / "config.json";
   ModelConfig config = config_from_hugging_face(read_object(config_path), config_path.string());
-  // A folder without tokenizer.json may still have SentencePiece's own file.
-  fs::path tokenizer_path = folder / "tokenizer.json";
-  if (!is_there(tokenizer_path) && is_there(folder / "tokenizer.model")) tokenizer_path = folder / "tokenizer.model";
+  const fs::path tokenizer_path = tokenizer_file(folder);
   text::Tokenizer tokenizer = text::Tokenizer::from_file(tokenizer_path);
   if (static_cast<int64_t>(tokenizer.size()) > config.vocab_size) {
     fail("{}: the tokenizer has {} tokens, the embedding only {}", tokenizer_path.string(), tokenizer.size(),
@@ -125,11 +131,20 @@ Model load_hugging_face(const fs::path& folder, at::ScalarType dtype) {
     }
   }
 
-  const auto [source, origin] = read_template(folder, tokenizer_config);
+  const auto found_template = find_template(folder, tokenizer_config);
+  if (!found_template) {
+    fail(
+        "{}: no chat template (chat_template.jinja, or \"chat_template\" in tokenizer_config.json); an "
+        "instruction-tuned model is needed",
+        folder.string());
+  }
   fs::path name = fs::absolute(folder).lexically_normal();
   if (!name.has_filename()) name = name.parent_path();
-  Model model{
-      std::move(config), {}, std::move(tokenizer), text::ChatTemplate::parse(source, origin), name.filename().string()};
+  Model model{std::move(config),
+              {},
+              std::move(tokenizer),
+              text::ChatTemplate::parse(found_template->source, found_template->origin),
+              name.filename().string()};
   const Safetensors stored = Safetensors::open_folder(folder);
   for (const NamedWeight& wanted : named_weights(model.config, model.weights)) {
     throw_if_stopped();

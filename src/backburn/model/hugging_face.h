@@ -1,6 +1,8 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
+#include <string>
 
 #include "backburn/model/load.h"
 
@@ -11,6 +13,17 @@ namespace backburn::model {
 /// the weights in model.safetensors or shards. Weights stored in `dtype` are mapped, others converted tensor
 /// by tensor.
 Model load_hugging_face(const std::filesystem::path& folder, at::ScalarType dtype);
+
+/// Its tokenizer alone: tokenizer.json, or tokenizer.model where there is none.
+text::Tokenizer tokenizer_of_folder(const std::filesystem::path& folder);
+
+struct FoundTemplate {
+  std::string source;  ///< Jinja
+  std::string origin;  ///< the file that it is from
+};
+
+/// Its chat template alone. Transformers lets chat_template.jinja win; of a list of named ones it is "default".
+std::optional<FoundTemplate> chat_template_of_folder(const std::filesystem::path& folder);
 
 /// Writes such a folder, which AutoModelForCausalLM and AutoTokenizer load: weights stored as `dtype` (bf16,
 /// f16 or f32). The folder appears whole or not at all; an older one of the same kind is replaced.

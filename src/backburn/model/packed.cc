@@ -70,10 +70,14 @@ std::vector<Projection> projections_of(Product product) {
 
 int64_t padded_rank(int64_t rank) { return (rank + 15) / 16 * 16; }
 
+bool PackedWeights::fits(const ModelConfig& config, at::ScalarType dtype) {
+  const bool sizes = config.hidden_size % 32 == 0 && config.intermediate_size % 32 == 0 && config.head_dim % 32 == 0 &&
+                     config.head_dim <= 256 && config.vocab_size % 2 == 0 && config.is_plain();
+  return kernels::available() && dtype == at::kBFloat16 && sizes;
+}
+
 std::shared_ptr<PackedWeights> PackedWeights::make(const ModelConfig& config, const Weights& weights) {
-  const bool fits = config.hidden_size % 32 == 0 && config.intermediate_size % 32 == 0 && config.head_dim % 32 == 0 &&
-                    config.head_dim <= 256 && config.vocab_size % 2 == 0 && config.is_plain();
-  if (!kernels::available() || weights.embedding.scalar_type() != at::kBFloat16 || !fits) return nullptr;
+  if (!fits(config, weights.embedding.scalar_type())) return nullptr;
   const at::NoGradGuard no_grad;
   auto packed = std::make_shared<PackedWeights>();
   packed->weights_ = weights;

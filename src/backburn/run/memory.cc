@@ -1,0 +1,233 @@
+#include "backburn/run/memory.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+
+#include "backburn/base/available_memory.h"
+#include "backburn/base/error.h"
+#include "backburn/model/activations.h"
+#include "backburn/model/packed.h"
+#include "backburn/model/source.h"
+
+namespace backburn::run {
+namespace {
+
+using model::ModelConfig;
+
+constexpr double gib = 1024.0 * 1024 * 1024;
+constexpr double program_gib = 0.25;       // LibTorch, tokenizer, prompts, small change
+constexpr double libtorch_overhead = 1.5;  // of LibTorch's layers over what a gradient keeps: fitted to SmolLM2 in f32
+constexpr int64_t prompt_tokens = 64;      // of a prompt in its chat template
+constexpr int64_t answer_tokens = 16;      // of a refusal or an anchor's beginning
+constexpr int64_t tokens_per_pass = 2048;  // of the passes in train/
+constexpr int64_t rows_at_once = 64;       // generate::RolloutOptions::max_rows
+
+// Sizes of a model in the dtype that it computes in.
+struct Sizes {
+  const ModelConfig& config;
+  at::ScalarType dtype;
+
+  bool packed() const { return model::PackedWeights::fits(config, dtype); }
+  double value() const { return static_cast<double>(c10::elementSize(dtype)); }
+  double queries() const { return static_cast<double>(config.num_attention_heads * config.head_dim); }
+  double keys() const { return static_cast<double>(config.num_key_value_heads * config.head_dim); }
+  double hidden() const { return static_cast<double>(config.hidden_size); }
+  double layers() const { return static_cast<double>(config.num_hidden_layers); }
+
+  double weights() const { return static_cast<double>(model::parameter_count(config)) * value(); }
+  // What the kernels read: all matrices but an embedding that is not also the head.
+  double packed_weights() const {
+    const double embedding = config.tie_word_embeddings ? 0 : static_cast<double>(config.vocab_size) * hidden();
+    return packed() ? weights() - embedding * value() : 0;
+  }
+  double key_values(int64_t rows, int64_t tokens) const {
+    return 2 * layers() * keys() * value() * static_cast<double>(rows * tokens);
+  }
+
+  // What a token leaves behind for the gradient.
+  double activations(int64_t rank) const {
+    if (packed()) return static_cast<double>(model::activation_bytes(config, rank));
+    return layers() * layer_activations(rank);
+  }
+  // LibTorch's operations keep: both norms' inputs (wide) and outputs, q, k and v before and after RoPE and repeated
+  // for all heads, what attention gives, gate, up, activation and product, and seven low-rank parts.
+  double layer_activations(int64_t rank) const {
+    const double wide = dtype == at::kFloat ? 0 : 2 * 4 * hidden();
+    const double values = 4 * hidden() + 6 * queries() + 2 * keys() +
+                          4 * static_cast<double>(config.intermediate_size) + 7 * static_cast<double>(rank);
+    return libtorch_overhead * (wide + value() * values);
+  }
+  // With gradient checkpointing, of all layers but the one that is computed again.
+  double layer_input() const { return hidden() * value(); }
+
+  // Parameters, gradient and AdamW's two averages in f32; what generation reads, in the model's dtype.
+  double adapter(int64_t rank) const {
+    const double in_and_out = (hidden() + queries()) * 2 + 2 * (hidden() + keys()) +
+                              3 * (hidden() + static_cast<double>(config.intermediate_size));
+    return layers() * in_and_out * static_cast<double>(rank) * (4 * 4 + 2 * value());
+  }
+};
+
+// Sums up a need part by part.
+class Sum {
+ public:
+  explicit Sum(const Sizes& sizes) : sizes_(sizes) { add("the program", program_gib * gib); }
+
+  void add(const std::string& part, double bytes) {
+    const auto found = std::find_if(parts_.begin(), parts_.end(), [&](const auto& each) { return each.first == part; });
+    if (found == parts_.end()) {
+      parts_.emplace_back(part, bytes / gib);
+    } else {
+      found->second += bytes / gib;
+    }
+  }
+  // A model in memory; `trained`: with the transposed weights that gradients read.
+  void add_model(bool trained) { add("weights", sizes_.weights() + sizes_.packed_weights() * (trained ? 2 : 1)); }
+  void add_generation(int64_t rows, int64_t completion_length) {
+    rows = std::min(rows, rows_at_once);
+    add("generation", sizes_.key_values(rows, prompt_tokens + completion_length) +
+                          2 * 4 * static_cast<double>(rows * sizes_.config.vocab_size));
+  }
+  // A pass with gradient over so many tokens, in parts of tokens_per_pass.
+  void add_pass(int64_t tokens, const train::LoraOptions& lora) {
+    const auto at_once = static_cast<double>(std::min(tokens, tokens_per_pass));
+    const double all = sizes_.activations(lora.r);
+    const double kept =
+        lora.gradient_checkpointing ? sizes_.layers() * sizes_.layer_input() + all / sizes_.layers() : all;
+    add("activations", at_once * kept);
+  }
+  void add_adapter(const train::LoraOptions& lora) { add("adapter and optimizer", sizes_.adapter(lora.r)); }
+
+  // As train::grpo_step does it: answers leave their activations where there is room.
+  void add_grpo(const train::GrpoOptions& grpo) {
+    const int64_t answers = grpo.prompts_per_step * grpo.num_generations;
+    const int64_t tokens =
+        grpo.max_num_gen_batches * (grpo.prompts_per_step * prompt_tokens + answers * (grpo.max_completion_length - 1));
+    const double kept = static_cast<double>(tokens) * sizes_.activations(grpo.lora.r);
+    add_generation(answers, grpo.max_completion_length);
+    if (sizes_.packed() && !grpo.lora.gradient_checkpointing && kept <= grpo.kept_activations_gib * gib) {
+      add("activations", kept);
+    } else {
+      add_pass(tokens, grpo.lora);
+    }
+    add_adapter(grpo.lora);
+  }
+  void add_supervised(int64_t examples, const train::LoraOptions& lora) {
+    add_pass(examples * (prompt_tokens + answer_tokens), lora);
+    add_adapter(lora);
+  }
+  MemoryNeed need() const { return {parts_}; }
+
+ private:
+  Sizes sizes_;
+  std::vector<std::pair<std::string, double>> parts_;
+};
+
+// The RL phase has options of its own.
+train::GrpoOptions rl_options(const defense::NeutralizationOptions& options) {
+  train::GrpoOptions grpo;
+  grpo.prompts_per_step = options.rl_prompts_per_step;
+  grpo.num_generations = options.rl_num_generations;
+  grpo.max_completion_length = options.rl_max_completion_length;
+  grpo.lora = options.lora;
+  return grpo;
+}
+
+void add_defense(const Recipe& recipe, Sum& sum) {
+  const auto& options = recipe.defend.neutralization;
+  if (recipe.defend.name == "reward-neutralization" && options.rl_steps == 0) {
+    sum.add_supervised(options.sharpen_batch + options.anchor.anchor_batch, options.lora);
+  } else {
+    sum.add_grpo(rl_options(options));
+  }
+}
+
+// Which settings of a command make it smaller, one after the other.
+std::vector<std::string> smaller_settings(const std::string& command) {
+  if (command == "attack" || command == "demo") {
+    return {"attack.kept_activations_gib=0", "attack.gradient_checkpointing=true", "attack.num_generations=2",
+            "attack.prompts_per_step=1", "attack.max_completion_length=24"};
+  }
+  if (command == "defend") {
+    return {"defend.gradient_checkpointing=true", "defend.rl_num_generations=2", "defend.rl_prompts_per_step=1"};
+  }
+  if (command == "align")
+    return {"align.gradient_checkpointing=true", "align.anchor_batch=4", "align.train_batch_size=2"};
+  return {};
+}
+
+// "attack.num_generations=2 (12.3 GiB)" with as many of the settings as it takes; "" when all of them are too few.
+std::string what_would_fit(const std::string& command, const ModelConfig& config, Recipe recipe, double available) {
+  auto options = options_of(recipe);
+  std::string given;
+  for (const std::string& setting : smaller_settings(command)) {
+    options.set(setting);
+    given += (given.empty() ? "--set " : " --set ") + setting;
+    const double needed = memory_need(command, config, recipe).gib();
+    if (needed <= available) return fmt::format("{} needs {:.1f} GiB", given, needed);
+  }
+  return "";
+}
+
+}  // namespace
+
+double MemoryNeed::gib() const {
+  double sum = 0;
+  for (const auto& [part, size] : parts) sum += size;
+  return sum;
+}
+
+MemoryNeed memory_need(const std::string& command, const ModelConfig& config, const Recipe& recipe) {
+  const Sizes sizes{config, compute_dtype(recipe)};
+  Sum sum(sizes);
+  if (command == "demo") {
+    // The original, the aligned and the defended model stay until the end; the last one shows attackers no
+    // differential, so that no gradient is taken on it.
+    sum.add_model(true);
+    if (recipe.demo.align) sum.add_model(true);
+    sum.add_model(false);
+    sum.add_grpo(recipe.attack.grpo);
+    return sum.need();
+  }
+  const bool trained = command == "align" || command == "attack" || command == "defend";
+  sum.add_model(trained);
+  if (command == "generate") {
+    sum.add_generation(recipe.eval.num_generations, recipe.eval.max_completion_length);
+  } else if (command == "eval") {
+    sum.add_generation(rows_at_once, recipe.eval.max_completion_length);
+  } else if (command == "certify") {
+    sum.add_generation(rows_at_once, prompt_tokens);
+  } else if (command == "attack") {
+    sum.add_grpo(recipe.attack.grpo);
+  } else if (command == "align") {
+    sum.add_supervised(recipe.align.train_batch_size + recipe.align.anchor.anchor_batch, recipe.align.lora);
+  } else if (command == "defend") {
+    add_defense(recipe, sum);
+  } else {
+    throw std::logic_error("memory_need: no command " + command);
+  }
+  // The released weights are made beside the model.
+  if (command == "align" || command == "defend") sum.add("merged weights", sizes.weights());
+  return sum.need();
+}
+
+void check_memory(const std::string& command, const ModelConfig& config, const Recipe& recipe, double available_gib) {
+  const MemoryNeed need = memory_need(command, config, recipe);
+  if (need.gib() <= available_gib) return;
+  std::string parts;
+  for (const auto& [part, size] : need.parts)
+    parts += fmt::format("{}{} {:.1f}", parts.empty() ? "" : ", ", part, size);
+  const std::string fits = what_would_fit(command, config, recipe, available_gib);
+  fail(
+      "{} needs about {:.1f} GiB of memory ({}), {:.1f} GiB are free: {}; BACKBURN_IGNORE_MEMORY=1 tries it all the "
+      "same",
+      command, need.gib(), parts, available_gib, fits.empty() ? "only a smaller model would fit" : fits);
+}
+
+void check_memory(const std::string& command, const Recipe& recipe) {
+  if (std::getenv("BACKBURN_IGNORE_MEMORY") != nullptr) return;
+  check_memory(command, model::config_of(model::find_model(recipe.model)), recipe, available_memory_gib());
+}
+
+}  // namespace backburn::run

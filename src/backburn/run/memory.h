@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backburn/run/recipe.h"
+
+/// How much memory a command will take, from the model's sizes and the recipe's options alone: said by `inspect`, and
+/// checked before anything is loaded.
+namespace backburn::run {
+
+/// The commands that memory_need knows.
+inline constexpr const char* commands_with_need[] = {"generate", "eval",   "certify", "align",
+                                                     "attack",   "defend", "demo"};
+
+/// An estimate of a command's peak (resident set), in GiB, by what it is for. Prompts count as 64 tokens. Within about
+/// a quarter of what was measured (docs/models.md); rather too high than too low.
+struct MemoryNeed {
+  std::vector<std::pair<std::string, double>> parts;
+  double gib() const;
+};
+
+/// Errors: a command of another name (std::logic_error).
+MemoryNeed memory_need(const std::string& command, const model::ModelConfig& config, const Recipe& recipe);
+
+/// Throws when `command` needs more than `available_gib`: an Error with both figures, and the recipe keys that would
+/// make it fit, where any do.
+void check_memory(const std::string& command, const model::ModelConfig& config, const Recipe& recipe,
+                  double available_gib);
+
+/// check_memory of the recipe's model on this machine. Does nothing when BACKBURN_IGNORE_MEMORY is set.
+void check_memory(const std::string& command, const Recipe& recipe);
+
+}  // namespace backburn::run
