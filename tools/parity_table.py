@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""The parity table of docs/architectures.md, from a run of the tests.
+
+    tools/parity_table.py [--build build/release]            prints it
+    tools/parity_table.py [--build build/release] --write    puts it into docs/architectures.md
+
+The tests record how far each tiny model is from the reference (RecordProperty in tests/model/parity_test.cc); of the models of
+an architecture the worst figure is shown. A failed test shows as FAILS.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/architectures.md"
+BEGIN, END = "<!-- parity -->\n", "<!-- /parity -->\n"
+# The tests behind each column; those in the first group record a figure under the column's name.
+FIGURES = {"logits": "LogitsAreThoseOfTransformers", "hidden states": "EveryLayersHiddenStatesAreThoseOfTransformers",
+           "LoRA gradients": "AdapterGradientsAreThoseOfPeft", "greedy tokens": "GreedyTokensAreThoseOfTransformers"}
+CHECKS = {"cached = whole": ["DecodingWithACacheIsTheWholeSequence", "PackedTreesAreTheirSequences"],
+          "merged": ["AMergedAdapterIsTheSameModel"],
+          "saved and loaded": ["SavedAndLoadedAgainItIsTheSameModel", "AnAdapterSavedAndLoadedAgainIsTheSame"]}
+# tests/text/data/templates, which ChatTemplate.RendersTheFamiliesAsJinja2Does renders.
+TEMPLATES = {"llama": ["llama2", "llama31"], "mistral": ["mistral", "mistral_small"], "qwen2": ["qwen25"], "qwen3": ["qwen3"],
+             "qwen3_moe": ["qwen3"], "smollm3": ["smollm3"], "olmo2": ["olmo2"], "granite": ["granite"], "gemma3_text": ["gemma3"],
+             "phi3": ["phi3", "phi4"]}
+
+
+def run(binary, tests):
+    """[(test's name, its entry in GoogleTest's report)]"""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.json")
+        subprocess.run([binary, f"--gtest_filter={tests}", f"--gtest_output=json:{report}", "--gtest_brief=1"], stdout=sys.stderr)
+        suites = json.loads(report.read_text())["testsuites"]
+    return [(test["name"].split("/")[0], test) for suite in suites for test in suite["testsuite"]]
+
+
+def passed(test):
+    return "failures" not in test
+
+
+def worst(column, test_name, tests):
+    found = [test for name, test in tests if name == test_name and test["result"] == "COMPLETED"]
+    if not all(map(passed, found)):
+        return "**FAILS**"
+    key = column.replace(" ", "_")
+    values = [test[key] for test in found if key in test]
+    numbers = [float(value) for value in values if "equal" not in value]
+    return f"{max(numbers):.1e}" if numbers else (values[0] if values else "–")
+
+
+def all_pass(test_names, tests):
+    found = [passed(test) for name, test in tests if name in test_names]
+    return "yes" if found and all(found) else "**FAILS**"
+
+
+def table(build):
+    by_architecture = {}
+    for name, test in run(build / "tests/test_model", "Parity/Tiny.*"):
+        by_architecture.setdefault(test["architecture"], []).append((name, test))
+    templates = run(build / "tests/test_text", "ChatTemplate.RendersTheFamiliesAsJinja2Does")
+    rendered = bool(templates) and all(passed(test) for _, test in templates)
+    lines = ["| `model_type` | tiny models | " + " | ".join([*FIGURES, *CHECKS]) + " | chat template |",
+             "|---" * (len(FIGURES) + len(CHECKS) + 3) + "|"]
+    for architecture, tests in by_architecture.items():
+        models = {test["value_param"].strip('"').split('"')[-1] for _, test in tests}
+        cells = [worst(column, test, tests) for column, test in FIGURES.items()]
+        cells += [all_pass(names, tests) for names in CHECKS.values()]
+        known = TEMPLATES.get(architecture, [])
+        cells.append((", ".join(known) if rendered else "**FAILS**") if known else "–")
+        lines.append(f"| `{architecture}` | {len(models)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=Path, default=ROOT / "build/release")
+    parser.add_argument("--write", action="store_true", help="into docs/architectures.md")
+    options = parser.parse_args()
+    made = table(options.build)
+    print(made, end="")
+    if options.write:
+        before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        PAGE.write_text(before + BEGIN + made + END + after, encoding="utf-8")
+    sys.exit("FAILS" in made)
+
+
+if __name__ == "__main__":
+    main()
