@@ -94,6 +94,11 @@ class Real(unittest.TestCase):
             step, = json.loads(result.stdout)["steps"]
             self.assertEqual(step["tokens"], 2 * 2 * 6)
             self.assertLess(step["generate"] + step["update"], step["seconds"] + 1e-3)
+            ahead = run("bench", "--prompts", str(prompts), "--num-generations", "2", "--max-completion-length", "6",
+                        "--repeats", "2", "--full-length", "--max-staleness", "1", "--judge-seconds", "0.1", "--json")
+            self.assertEqual(ahead.returncode, 0, ahead.stderr)
+            for each in json.loads(ahead.stdout)["steps"]:
+                self.assertGreater(each["sampling_logp_difference"], step["sampling_logp_difference"])
             result = run("bench", "--measure", "rollout", "--rows", "3", "--max-completion-length", "5", "--repeats", "2",
                          "--full-length", "--json")
             self.assertEqual([each["tokens"] for each in json.loads(result.stdout)["steps"]], [15, 15])
