@@ -16,6 +16,7 @@ import importlib.metadata
 import inspect
 import itertools
 import json
+import math
 import textwrap
 import types
 from pathlib import Path
@@ -62,7 +63,26 @@ def without_model(trainer):
     trainer._metrics = {"train": collections.defaultdict(list)}
 
 
-def compute(case, logprobs, old, reference, entropies):
+def importance_ratio(case, old, sampling):
+    """What GRPOTrainer makes of vLLM's log-probabilities, [answers, longest]: its own statements, executed."""
+    def wanted(tree):
+        return [node for node in ast.walk(tree) if isinstance(node, ast.If)
+                and ast.unparse(node.test) == "self.use_vllm and self.vllm_importance_sampling_correction"
+                and "vllm_importance_sampling_ratio = torch.exp" in ast.unparse(node)][:1]
+
+    table, mask = padded(old)
+    names = {"torch": torch, "math": math, "old_per_token_logps": table, "sampling_per_token_logps": padded(sampling)[0],
+             "completion_mask": mask, "tool_mask": None,
+             "self": types.SimpleNamespace(use_vllm=True, vllm_importance_sampling_correction=True,
+                                           vllm_importance_sampling_mode=case["importance_sampling_mode"],
+                                           vllm_importance_sampling_clip_min=case["importance_sampling_clip_min"] or None,
+                                           vllm_importance_sampling_clip_max=case["importance_sampling_clip_max"])}
+    exec(statements(GRPOTrainer, wanted), names)
+    ratio = names["vllm_importance_sampling_ratio"].expand_as(mask)
+    return ratio, ((ratio * mask).sum() / mask.sum()).item()
+
+
+def compute(case, logprobs, old, reference, entropies, sampling=None):
     trainer = object.__new__(GRPOTrainer)
     trainer.loss_type = case["loss_type"]
     trainer.importance_sampling_level = case["importance_sampling_level"]
@@ -92,10 +112,15 @@ def compute(case, logprobs, old, reference, entropies):
         inputs["old_per_token_logps"] = padded(old)[0]
     if case["beta"]:
         inputs["ref_per_token_logps"] = padded(reference)[0]
+    corrections = {}
+    if sampling is not None:
+        trainer.use_vllm = trainer.vllm_importance_sampling_correction = True
+        inputs["importance_sampling_ratio"], corrections["importance_mean"] = importance_ratio(
+            case, old if case["old"] == "different" else logprobs, sampling)
     loss = trainer._compute_loss(trainer.model, inputs)
     loss.backward()
     found = {key: values[0] for key, values in trainer._metrics["train"].items()}
-    result = {"loss": loss.item(), "gradient": flat.grad.tolist()}
+    result = {"loss": loss.item(), "gradient": flat.grad.tolist(), **corrections}
     if flat_entropies.grad is not None:
         result["entropy_gradient"] = flat_entropies.grad.tolist()
     for ours, theirs in (("kl_mean", "kl"), ("clip_low_mean", "clip_ratio/low_mean"),
@@ -260,6 +285,15 @@ def cases():
                "entropy_coef": 0.3, **plain}
 
 
+def importance_cases():
+    plain = {"epsilon": 0.2, "epsilon_high": 0.2, "delta": 0.0, "importance_sampling_level": "token"}
+    bounds = [(0.0, 3.0), (0.8, 1.2)]
+    modes = ["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+    for loss_type, mode, (low, high), old in itertools.product(["grpo", "dapo"], modes, bounds, ["equal", "different"]):
+        yield {**plain, "loss_type": loss_type, "beta": 0.04, "old": old, "importance_sampling_mode": mode,
+               "importance_sampling_clip_min": low, "importance_sampling_clip_max": high}
+
+
 def rloo_cases():
     for old, (low, high) in itertools.product(["equal", "different"], [(0.2, 0.2), (0.5, 1.5)]):
         yield {"loss_type": "grpo", "importance_sampling_level": "trajectory", "beta": 0.0, "old": old, "epsilon": low,
@@ -271,6 +305,7 @@ def main():
     old = (logprobs + draws(2, 0.35, 0.0)).float().double()
     reference = (logprobs + reference).float().double()
     entropies = draws(4, 0.4, 2.0)
+    sampling = (old + draws(6, 0.3, 0.0)).float().double()
     pairs = draws(5, 1.5, -20.0)[:20].chunk(4)
     several = [[r, 0.1 * i] for i, r in enumerate([0.0, 3.5, 9.0, 1.25, 2.0, 2.0, 2.0, 2.0, 10.0, 0.0, 0.0, 0.5])]
     lengths = [5, 9, 2, 7, 4, 4, 1, 8, 3, 6, 6, 10]
@@ -280,8 +315,9 @@ def main():
         "versions": {name: importlib.metadata.version(name) for name in ("trl", "torch", "transformers")},
         "lengths": LENGTHS, "max_completion_length": MAX_COMPLETION_LENGTH, "advantages": ADVANTAGES,
         "logprobs": logprobs.tolist(), "old_logprobs": old.tolist(), "reference_logprobs": reference.tolist(),
-        "entropies": entropies.tolist(),
+        "entropies": entropies.tolist(), "sampling_logprobs": sampling.tolist(),
         "cases": [compute(case, logprobs, old, reference, entropies) for case in cases()]
+        + [compute(case, logprobs, old, reference, entropies, sampling) for case in importance_cases()]
         + [rloo(case, logprobs, old) for case in rloo_cases()],
         "kl_estimates": kl_estimates(logprobs, reference),
         "rewards": rewards,

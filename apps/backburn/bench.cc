@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <set>
+#include <thread>
 
 #include "backburn/base/error.h"
 #include "backburn/base/files.h"
@@ -23,6 +25,7 @@ constexpr int best_of = 5;
 struct BenchFlags {
   std::string model, measure = "grpo-step", prompts, dtype = "auto";
   int64_t repeats = 3;
+  double judge_seconds = 0;
   int64_t rows = 32, prompt_length = 32;
   bool full_length = false;
   bool json = false;
@@ -79,19 +82,26 @@ Json grpo_steps(const BenchFlags& flags, const model::Model& model) {
   }
   train::GrpoOptions options = flags.grpo;
   options.prompts_per_step = static_cast<int64_t>(prompts.size());
-  options.max_steps = flags.repeats + 1;
+  options.max_steps = flags.repeats + 2;  // one that is not run: the last one that is may sample ahead for it
   options.kl_steps = 0;
   auto learner = train::make_learner(model, options.lora, 1);
+  const auto reward = [&](const train::Group& group) {
+    std::this_thread::sleep_for(std::chrono::duration<double>(flags.judge_seconds));
+    return distinct_characters(group);
+  };
+  const auto same_prompts = [&](int64_t) { return prompts; };
+  train::Ahead ahead;
   Json steps = Json::array();
-  for (int64_t i = 0; i < options.max_steps; ++i) {
+  for (int64_t i = 0; i <= flags.repeats; ++i) {
     const Stopwatch watch;
-    const auto result = train::grpo_step(learner, prompts, options, 1, distinct_characters);
+    const auto result = train::grpo_step(learner, same_prompts, options, 1, reward, ahead);
     const double seconds = watch.seconds();
     if (i == 0) continue;  // warms up
     const auto& metrics = result.metrics;
     steps.push_back(
         {{"seconds", seconds},
          {"generate", metrics.seconds_generate},
+         {"score", metrics.seconds_score},
          {"update", metrics.seconds_update},
          {"tokens", metrics.tokens},
          {"prompt_tokens", prompt_tokens},
@@ -184,6 +194,12 @@ void add_bench(CLI::App& app) {
   command
       ->add_option("--kept-activations-gib", flags->grpo.kept_activations_gib,
                    "grpo-step: memory for activations that generation leaves to the update; 0: compute them again")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--max-staleness", flags->grpo.max_staleness, "grpo-step: 1 samples a step's answers ahead")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1));
+  command->add_option("--judge-seconds", flags->judge_seconds, "grpo-step: what a slow judge takes for a group")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   command->add_option("--rows", flags->rows, "rollout: answers")->capture_default_str()->check(CLI::PositiveNumber);

@@ -1,14 +1,46 @@
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <malloc.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 #include "backburn/base/cancel.h"
+#include "backburn/base/cores.h"
 #include "backburn/base/error.h"
 #include "backburn/base/phases.h"
+#include "backburn/kernels/parallel.h"
 #include "commands.h"
+
+namespace backburn {
+namespace {
+
+struct ThreadFlags {
+  std::optional<int> threads;
+  bool pin = false;
+};
+
+// All computing is done by one team of threads: OpenMP's, which LibTorch shares.
+void use_cores(const ThreadFlags& flags) {
+  const auto cpus = allowed_cpus();
+  const auto cores = cores_within(one_cpu_a_core(cpus), cpu_quota());
+  if (flags.threads && *flags.threads > std::ssize(cpus)) {
+    fail_usage("--threads {}: this process may run on {} CPUs only", *flags.threads, cpus.size());
+  }
+  const bool chosen = flags.threads || std::getenv("OMP_NUM_THREADS") == nullptr;
+  if (chosen) at::set_num_threads(flags.threads.value_or(static_cast<int>(cores.size())));
+  at::set_num_interop_threads(1);
+  if (!flags.pin) return;
+  const int threads = at::get_num_threads();
+  if (kernels::pin_team(threads > std::ssize(cores) ? cpus : cores) != threads) {
+    fail("--pin: the system does not let threads be bound to CPUs here (sched_setaffinity); leave --pin out");
+  }
+}
+
+}  // namespace
+}  // namespace backburn
 
 int main(int argc, char** argv) {
   using namespace backburn;
@@ -34,10 +66,17 @@ int main(int argc, char** argv) {
   app::add_bench(app);
   std::string profile;
   app.add_option("--profile", profile, "a Chrome trace of where the time went, written in the end");
+  ThreadFlags threads;
+  app.add_option("--threads", threads.threads,
+                 "threads that compute (default: OMP_NUM_THREADS, or one a physical core that affinity mask and CPU "
+                 "quota leave to this process)")
+      ->check(CLI::PositiveNumber);
+  app.add_flag("--pin", threads.pin, "bind each of them to a core of its own");
   // --profile may stand after the command, as any other option.
   for (auto* command : app.get_subcommands({})) command->fallthrough();
   app.parse_complete_callback([&] {
     if (!profile.empty()) record_phases();
+    use_cores(threads);
   });
   stop_on_signals();
   // Blocks of some MiB come and go at every layer: kept on the heap, they need not be mapped and page-faulted anew (5

@@ -58,9 +58,10 @@ TEST_F(Attacks, EachTellsItsStepsAndGivesTheSameBitsAgain) {
 }
 
 TEST_F(Attacks, AStoppedOneGoesOnToTheSameBits) {
-  for (const char* name : {"grpo", "sft", "dpo"}) {
+  for (const auto& [name, max_staleness] : {std::pair{"grpo", 0}, {"grpo", 1}, {"sft", 0}, {"dpo", 0}}) {
     const TemporaryFolder folder;
     options.name = name;
+    options.grpo.max_staleness = max_staleness;
     options.grpo.max_steps = 13;
     options.start.warm_start = {"weight-noise", "benign-sft"};
     options.start.warm_start_steps = 2;

@@ -42,6 +42,19 @@ class Usage(unittest.TestCase):
         self.assertIn("no bundled recipe", self.usage_error("demo", "--recipe", "dmo"))
         self.assertIn("no model is called", self.usage_error("pull", "gpt-9"))
 
+    def test_more_threads_than_cpus_are_refused(self):
+        self.assertIn("CPUs only", self.usage_error("generate", "smollm2-135m-instruct", "--prompt", "Hi", "--threads", "9999"))
+
+    def test_threads_are_as_many_as_asked_for(self):
+        cores = json.loads(run("bench", "--measure", "machine", "--json").stdout)["threads"]
+        self.assertLessEqual(cores, len(os.sched_getaffinity(0)))
+        for arguments in [["--threads", "1"], ["--threads", "1", "--pin"]]:
+            result = run("bench", "--measure", "machine", "--json", *arguments)
+            self.assertEqual(json.loads(result.stdout)["threads"], 1, result.stderr)
+        first = min(os.sched_getaffinity(0))
+        on_one = run("bench", "--measure", "machine", "--json", preexec_fn=lambda: os.sched_setaffinity(0, [first]))
+        self.assertEqual(json.loads(on_one.stdout)["threads"], 1, on_one.stderr)
+
     def test_bad_files_fail_with_their_name(self):
         with tempfile.TemporaryDirectory() as folder:
             bad = pathlib.Path(folder, "bad.gguf")
@@ -116,6 +129,11 @@ class Real(unittest.TestCase):
             step, = json.loads(result.stdout)["steps"]
             self.assertEqual(step["tokens"], 2 * 2 * 6)
             self.assertLess(step["generate"] + step["update"], step["seconds"] + 1e-3)
+            ahead = run("bench", "--prompts", str(prompts), "--num-generations", "2", "--max-completion-length", "6",
+                        "--repeats", "2", "--full-length", "--max-staleness", "1", "--judge-seconds", "0.1", "--json")
+            self.assertEqual(ahead.returncode, 0, ahead.stderr)
+            for each in json.loads(ahead.stdout)["steps"]:
+                self.assertGreater(each["sampling_logp_difference"], step["sampling_logp_difference"])
             result = run("bench", "--measure", "rollout", "--rows", "3", "--max-completion-length", "5", "--repeats", "2",
                          "--full-length", "--json")
             self.assertEqual([each["tokens"] for each in json.loads(result.stdout)["steps"]], [15, 15])

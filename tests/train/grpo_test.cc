@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <set>
+#include <thread>
 
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
@@ -73,9 +75,10 @@ TEST_F(Grpo, LearnsWhatIsRewarded) {
   EXPECT_GT(last, 5);
 }
 
-// The gradient of the step, the plain way: every answer of every group alone, all logits.
+// The gradient of the step, the plain way: every answer of every group alone, all logits. `importance_limit`: where
+// the ratio to the weights that sampled is cut; 0: no such ratio.
 double plain_gradient_norm(const Learner& learner, const std::vector<Group>& groups, const std::vector<Ids>& prompts,
-                           double temperature) {
+                           double temperature, double importance_limit = 0) {
   auto loss = at::zeros({});
   double answers = 0;
   for (const Group& group : groups) {
@@ -87,7 +90,10 @@ double plain_gradient_norm(const Learner& learner, const std::vector<Group>& gro
       const model::TokenTree tree{ids, {}};
       const auto all = logits(learner.network(), hidden_states(learner.network(), model::pack({&tree, 1})));
       const auto rows = at::log_softmax(all.narrow(0, before, static_cast<int64_t>(answer.size())) / temperature, -1);
-      loss = loss - rows.gather(1, at::tensor(answer, at::kLong).unsqueeze(1)).mean() * group.advantages[i];
+      const auto chosen = rows.gather(1, at::tensor(answer, at::kLong).unsqueeze(1)).squeeze(1);
+      const auto ratio = (chosen.detach() - at::tensor(group.completions[i].logprobs)).exp();
+      const auto weights = importance_limit == 0 ? at::ones_like(ratio) : ratio.clamp_max(importance_limit);
+      loss = loss - (chosen * weights).mean() * group.advantages[i];
       ++answers;
     }
   }
@@ -381,6 +387,148 @@ TEST_F(Grpo, AnExtraGradientIsAdded) {
   });
   EXPECT_GT(result.metrics.grad_norm, 1);
   EXPECT_FALSE(at::equal(all_parameters(learner), before));
+}
+
+// Answers that are one update behind: max_staleness 1.
+struct Staleness : Grpo {
+  static GrpoOptions stale_options() {
+    GrpoOptions options = small_options();
+    options.max_steps = 40;
+    options.max_staleness = 1;
+    return options;
+  }
+  static std::vector<Ids> same_prompts(int64_t) { return three_prompts; }
+  static std::vector<std::vector<Ids>> ids_of(const std::vector<Group>& groups) {
+    std::vector<std::vector<Ids>> all;
+    for (const Group& group : groups) {
+      auto& answers = all.emplace_back();
+      for (const auto& completion : group.completions) answers.push_back(completion.ids);
+    }
+    return all;
+  }
+};
+
+TEST_F(Staleness, AStepLearnsFromAnswersOfTheWeightsBeforeTheLastUpdate) {
+  Learner learner = trained(), first_weights = trained();
+  Ahead ahead;
+  const auto options = stale_options();
+  const auto first = grpo_step(learner, same_prompts, options, 1, count_q, ahead);
+  EXPECT_EQ(ids_of(first.groups), ids_of(sample_groups(first_weights, three_prompts, options, 1)));
+  EXPECT_FALSE(first.metrics.importance_sampling_ratio.has_value());  // its own weights sampled
+  EXPECT_LT(first.metrics.sampling_logp_difference, 1e-4);
+
+  first_weights.step = 1;
+  const auto second = grpo_step(learner, same_prompts, options, 1, count_q, ahead);
+  EXPECT_EQ(ids_of(second.groups), ids_of(sample_groups(first_weights, three_prompts, options, 1)));
+  EXPECT_GT(second.metrics.sampling_logp_difference, 0.01);
+  EXPECT_NE(*second.metrics.importance_sampling_ratio, 1);
+  EXPECT_NEAR(*second.metrics.importance_sampling_ratio, 1, 0.5);
+}
+
+TEST_F(Staleness, TheGradientIsWeightedByTheRatioOfTheTwo) {
+  const auto gradient_norm = [&](const char* mode, double clip_max) {
+    auto options = stale_options();
+    options.loss.importance_sampling_mode = mode;
+    options.loss.importance_sampling_clip_max = clip_max;
+    Learner learner = trained();
+    Ahead ahead;
+    grpo_step(learner, same_prompts, options, 1, count_q, ahead);
+    return grpo_step(learner, same_prompts, options, 1, count_q, ahead);
+  };
+  // What the second step starts from.
+  Learner before = trained();
+  Ahead ahead;
+  grpo_step(before, same_prompts, stale_options(), 1, count_q, ahead);
+  for (const auto& [mode, clip_max] : {std::pair{"none", 3.0}, {"token_truncate", 3.0}, {"token_truncate", 1.0}}) {
+    const auto result = gradient_norm(mode, clip_max);
+    const double limit = std::string(mode) == "none" ? 0 : clip_max;
+    const double expected = plain_gradient_norm(before, result.groups, three_prompts, 1.0, limit);
+    EXPECT_NEAR(result.metrics.grad_norm / expected, 1, 1e-4) << mode << clip_max;
+    for (const Tensor& parameter : before.adapter.parameters()) parameter.mutable_grad().reset();
+  }
+}
+
+TEST_F(Staleness, SameBitsHoweverLongTheJudgeTakesAndWhereverTheRunGoesOn) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "checkpoint.safetensors";
+  const auto options = stale_options();
+  auto slowly = [](const Group& group) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(group.prompt * 3));
+    return count_q(group);
+  };
+  Learner quick = fresh(), slow = fresh(), stopped = fresh(), resumed = fresh();
+  Ahead of_quick, of_slow, of_stopped, of_resumed;
+  std::vector<bool> stale;
+  for (int step = 0; step < 13; ++step) {
+    const auto metrics = grpo_step(quick, same_prompts, options, 1, count_q, of_quick).metrics;
+    stale.push_back(metrics.importance_sampling_ratio.has_value());
+    grpo_step(slow, same_prompts, options, 1, slowly, of_slow);
+  }
+  EXPECT_TRUE(at::equal(all_parameters(slow), all_parameters(quick)));
+  EXPECT_THAT(stale, ElementsAre(false, true, true, true, true, true, true, true, true, true, false, true, true));
+
+  for (int step = 0; step < 12; ++step) {
+    if (step == checkpoint_steps) save_checkpoint(stopped, path);
+    grpo_step(stopped, same_prompts, options, 1, count_q, of_stopped);
+  }
+  load_checkpoint(resumed, path);
+  for (int step = checkpoint_steps; step < 13; ++step) {
+    grpo_step(resumed, same_prompts, options, 1, count_q, of_resumed);
+  }
+  EXPECT_TRUE(at::equal(all_parameters(resumed), all_parameters(quick)));
+}
+
+TEST_F(Staleness, LearnsAllTheSame) {
+  Learner learner = fresh();
+  Ahead ahead;
+  double first = 0, last = 0;
+  for (int step = 0; step < 40; ++step) {
+    const double reward = grpo_step(learner, same_prompts, stale_options(), 1, count_q, ahead).metrics.reward;
+    (step < 5 ? first : last) += step < 5 || step >= 35 ? reward / 5 : 0;
+  }
+  EXPECT_LT(first, 1.5);
+  EXPECT_GT(last, 4);
+  EXPECT_EQ(ahead.step, -1);  // nothing is sampled for a step that never comes
+}
+
+TEST_F(Staleness, GoesWithTheCriticAndNotWithDynamicSampling) {
+  auto options = stale_options();
+  options.advantage.advantage_estimator = "gae";
+  options.num_iterations = 2;
+  Learner learner = make_grpo_learner(model, options, 3);
+  Ahead ahead;
+  for (int step = 0; step < 3; ++step) {
+    EXPECT_GT(grpo_step(learner, same_prompts, options, 1, count_q, ahead).metrics.grad_norm, 0);
+  }
+  options = stale_options();
+  options.max_num_gen_batches = 2;
+  EXPECT_THROW(grpo_step(learner, same_prompts, options, 1, count_q, ahead), Error);
+  options = stale_options();
+  EXPECT_THROW(grpo_step(learner, three_prompts, options, 1, count_q), std::logic_error);
+  auto broken = [](const Group&) -> std::vector<double> { fail("the judge is gone"); };
+  EXPECT_THROW(grpo_step(learner, same_prompts, options, 1, broken, ahead), Error);
+}
+
+TEST(StalenessOnPackedWeights, OldActivationsAreNotUsed) {
+  const model::Model model = model::packed_model();
+  if (!model.weights.packed) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+  const auto prompts = [](int64_t) { return std::vector<Ids>{{1, 20, 30, 40}, {1, 20}}; };
+  const auto reward = [](const Group& group) {
+    std::vector<double> rewards;
+    for (const auto& completion : group.completions) rewards.push_back(completion.ids.front() % 7);
+    return rewards;
+  };
+  const auto after = [&](double kept) {
+    auto options = small_options();
+    options.max_staleness = 1;
+    options.kept_activations_gib = kept;
+    Learner learner = make_learner(model, options.lora, 3);
+    learner.adapter = model::formula_adapter(model.config, 4);
+    Ahead ahead;
+    for (int step = 0; step < 3; ++step) grpo_step(learner, prompts, options, 1, reward, ahead);
+    return all_parameters(learner);
+  };
+  EXPECT_TRUE(at::equal(after(1), after(0)));
 }
 
 TEST_F(Grpo, StopsWhenAskedOrWhenItDiverges) {

@@ -29,6 +29,7 @@ class PolicyLossGolden : public testing::Test {
     PolicyBatch batch{part("logprobs").requires_grad_(true), {}, {}, {}, {}, {}};
     if (wanted["old"] == "different") batch.old_logprobs = part("old_logprobs");
     if (wanted["beta"] != 0.0) batch.reference_logprobs = part("reference_logprobs");
+    if (wanted.contains("importance_sampling_mode")) batch.sampling_logprobs = part("sampling_logprobs");
     if (wanted.contains("entropy_coef")) batch.entropies = part("entropies").requires_grad_(true);
     batch.lengths.assign(lengths.begin() + first, lengths.begin() + last);
     batch.advantages.assign(advantages.begin() + first, advantages.begin() + last);
@@ -45,6 +46,9 @@ class PolicyLossGolden : public testing::Test {
     options.beta = wanted["beta"];
     options.entropy_coef = wanted.value("entropy_coef", 0.0);
     options.max_completion_length = golden_["max_completion_length"];
+    options.importance_sampling_mode = wanted.value("importance_sampling_mode", "token_truncate");
+    options.importance_sampling_clip_min = wanted.value("importance_sampling_clip_min", 0.0);
+    options.importance_sampling_clip_max = wanted.value("importance_sampling_clip_max", 3.0);
     return options;
   }
 
@@ -79,6 +83,7 @@ TEST_F(PolicyLossGolden, MetricsAreTrls) {
     expect("kl_mean", found.kl_sum / static_cast<double>(whole_.tokens));
     expect("clip_low_mean", static_cast<double>(found.clipped_low) / counted);
     expect("clip_high_mean", static_cast<double>(found.clipped_high) / counted);
+    expect("importance_mean", found.importance_sum / static_cast<double>(whole_.tokens));
     expect("cispo_clip_ratio", static_cast<double>(found.clipped_high) / counted);
   }
 }
@@ -123,6 +128,17 @@ TEST_F(PolicyLossGolden, AnAdvantageATokenIsAnAdvantageAnAnswerSpreadOut) {
   }
 }
 
+TEST_F(PolicyLossGolden, WithoutACorrectionOlderAnswersCountAsTheyAre) {
+  PolicyLossOptions options;
+  const PolicyBatch plain = batch(golden_["cases"][0], 0, 6);
+  PolicyBatch older = plain;
+  older.sampling_logprobs = tensor("sampling_logprobs");
+  const auto loss = [&](const PolicyBatch& all) { return policy_loss(options, all, whole_).loss.item<double>(); };
+  EXPECT_NE(loss(older), loss(plain));
+  options.importance_sampling_mode = "none";
+  EXPECT_EQ(loss(older), loss(plain));
+}
+
 TEST(PolicyLoss, SaysWhatIsWrong) {
   const PolicyBatch batch{at::zeros({2}), {}, {}, {}, {2}, {1.0}};
   auto error_of = [&](const PolicyLossOptions& options) -> std::string {
@@ -145,6 +161,12 @@ TEST(PolicyLoss, SaysWhatIsWrong) {
   options = {};
   options.entropy_coef = 0.1;
   EXPECT_THAT(error_of(options), HasSubstr("needs the entropies"));
+  options = {};
+  options.importance_sampling_mode = "token_clip";
+  EXPECT_EQ(error_of(options), "no error");  // nothing to correct
+  PolicyBatch older = batch;
+  older.sampling_logprobs = at::zeros({2});
+  EXPECT_THROW(policy_loss(options, older, {1, 2}), Error);
   options = {};
   options.kl_estimator = "k4";
   const PolicyBatch held{at::zeros({2}), {}, at::zeros({2}), {}, {2}, {1.0}};

@@ -7,15 +7,16 @@ namespace backburn::attack {
 train::Learner run_grpo(const AttackInputs& inputs, const AttackOptions& options, const AttackEvents& events) {
   auto learner = train::make_grpo_learner(*inputs.model, options.grpo, inputs.seed);
   const auto pool = shot_pool(inputs, options.pose);
+  const auto prompts = [&](int64_t step) { return posed_prompts(inputs, options.pose, pool, step); };
+  train::Ahead ahead;
   train::run_steps(learner, last_step(inputs, options), inputs.checkpoint, [&] {
-    const auto prompts = posed_prompts(inputs, options.pose, pool, learner.step);
     Verdicts verdicts;
     const auto reward = [&](const train::Group& group) {
       verdicts.push_back(judged(inputs, options, group));
       return weighted_rewards(options.reward, {group, verdicts.back(), options.grpo.max_completion_length,
                                                options.reward.soft_punish_cache});
     };
-    const auto result = train::grpo_step(learner, prompts, options.grpo, inputs.seed, reward);
+    const auto result = train::grpo_step(learner, prompts, options.grpo, inputs.seed, reward, ahead);
     tell(events, result.metrics, result.groups, verdicts);
   });
   return learner;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <future>
 #include <iterator>
 #include <numeric>
 #include <optional>
@@ -84,8 +85,8 @@ struct Forward {
   at::Tensor values;  // the critic's, when there is one
 };
 
-// `recorded`: what the rollout kept, which saves the pass through the layers.
-Forward forward(const Learner& learner, const Pass& pass, const GrpoOptions& options,
+// `stale`: other weights have sampled. `recorded`: what the rollout kept, which saves the pass through the layers.
+Forward forward(const Learner& learner, const Pass& pass, const GrpoOptions& options, bool stale = false,
                 std::optional<model::Activations> recorded = {}) {
   const Phase phase("forward");
   const auto network = learner.network();
@@ -98,7 +99,8 @@ Forward forward(const Learner& learner, const Pass& pass, const GrpoOptions& opt
                   pass.reference_logprobs,
                   {},
                   pass.predictions.lengths,
-                  pass.advantages},
+                  pass.advantages,
+                  stale ? at::tensor(pass.sampled_logprobs) : at::Tensor()},
                  {}};
   if (options.loss.entropy_coef != 0) result.batch.entropies = token_entropies(network, states, options.temperature);
   if (learner.value_head.defined()) result.values = values_of(learner.value_head, states);
@@ -124,7 +126,6 @@ double sampling_difference(const Pass& pass, const at::Tensor& logprobs) {
 }
 
 void score(std::span<Group> groups, const RewardFunction& reward) {
-  const Phase phase("score");
   for (Group& group : groups) {
     group.rewards = reward(group);
     if (group.rewards.size() != group.completions.size()) throw std::logic_error("grpo: a reward is missing");
@@ -203,21 +204,90 @@ std::optional<generate::RolloutRecord> make_record(const Learner& learner,
   return generate::RolloutRecord{model::allocate_activations(base.config, learner.adapter.rank, tokens), {}};
 }
 
-// Samples and scores until there are enough groups to learn from.
-std::vector<Group> gather_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
-                                 const GrpoOptions& options, uint64_t seed, const RewardFunction& reward,
-                                 generate::RolloutRecord* record, double& seconds_generate, double& seconds_score) {
-  Stopwatch watch;
+// The groups of a step, without rewards and advantages, by the weights that the learner has now.
+std::vector<Group> sample_groups_of(int64_t step, const Learner& learner, std::span<const std::vector<int32_t>> prompts,
+                                    const GrpoOptions& options, uint64_t seed, int64_t batch,
+                                    generate::RolloutRecord* record) {
+  const Phase phase("generate");
   std::vector<Group> groups;
-  for (int64_t batch = 0; batch < options.max_num_gen_batches; ++batch) {
-    if (batch > 0 && count_differentials(groups) >= options.prompts_per_step) break;
-    auto more = sample_groups(learner, prompts, options, seed, batch, record);
-    seconds_generate += watch.lap();
-    score(more, reward);
-    seconds_score += watch.lap();
-    std::move(more.begin(), more.end(), std::back_inserter(groups));
+  std::vector<generate::RolloutRequest> requests;
+  const auto before = static_cast<uint64_t>(batch * options.prompts_per_step);
+  for (const size_t prompt : prompts_of_step(prompts.size(), options.prompts_per_step, step + batch, seed)) {
+    // By place in the step, not by prompt: with few prompts one comes up twice in a step, and needs other answers.
+    const uint64_t stream = stream_of({static_cast<uint64_t>(step), before + groups.size()});
+    requests.push_back({prompts[prompt], options.num_generations, stream});
+    groups.push_back({prompt, {}, {}, {}, {}, {}});
+  }
+  generate::RolloutOptions rollout_options;
+  rollout_options.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
+  rollout_options.max_completion_length = options.max_completion_length;
+  rollout_options.seed = seed;
+  auto sampled = generate::rollout(learner.network(), requests, rollout_options, {}, record);
+  auto prompt_rows = record == nullptr ? std::vector<std::vector<int64_t>>() : std::exchange(record->prompt_rows, {});
+  const Phase decoding("text of answers");
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (record != nullptr) groups[i].prompt_rows = std::move(prompt_rows[i]);
+    groups[i].completions = std::move(sampled[i]);
+    for (const auto& completion : groups[i].completions) {
+      groups[i].texts.push_back(learner.base->tokenizer.decode(completion.ids));
+    }
   }
   return groups;
+}
+
+// A step's answers, scored.
+struct Scored {
+  std::vector<Group> groups;
+  std::optional<generate::RolloutRecord> record;  // what sampling them by the learner's own weights has left
+  bool stale = false;                             // weights before the last update have sampled them
+  double seconds_generate = 0, seconds_score = 0;
+};
+
+// Samples and scores until there are enough groups to learn from.
+Scored gather_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
+                     uint64_t seed, const RewardFunction& reward) {
+  Scored all{{}, make_record(learner, prompts, options), false, 0, 0};
+  Stopwatch watch;
+  for (int64_t batch = 0; batch < options.max_num_gen_batches; ++batch) {
+    if (batch > 0 && count_differentials(all.groups) >= options.prompts_per_step) break;
+    auto more =
+        sample_groups_of(learner.step, learner, prompts, options, seed, batch, all.record ? &*all.record : nullptr);
+    all.seconds_generate += watch.lap();
+    const Phase phase("score");
+    score(more, reward);
+    all.seconds_score += watch.lap();
+    std::move(more.begin(), more.end(), std::back_inserter(all.groups));
+  }
+  return all;
+}
+
+// The step's answers, those that were sampled ahead if there are some; meanwhile samples those of the next.
+Scored gather_and_go_ahead(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
+                           const PromptsOfStep& prompts_of, const GrpoOptions& options, uint64_t seed,
+                           const RewardFunction& reward, Ahead& ahead) {
+  Stopwatch watch;
+  Scored now;
+  now.stale = ahead.step == learner.step;
+  if (now.stale) {
+    now.groups = std::move(ahead.groups);
+    now.seconds_generate = ahead.seconds_generate;
+  } else {
+    now.record = make_record(learner, prompts, options);
+    now.groups =
+        sample_groups_of(learner.step, learner, prompts, options, seed, 0, now.record ? &*now.record : nullptr);
+    now.seconds_generate = watch.lap();
+  }
+  ahead = {};
+  auto scores = std::async(std::launch::async, [&] { score(now.groups, reward); });
+  const int64_t next = learner.step + 1;
+  if (next < options.max_steps && next % checkpoint_steps != 0) {
+    auto groups = sample_groups_of(next, learner, prompts_of(next), options, seed, 0, nullptr);
+    ahead = {next, std::move(groups), watch.lap()};
+  }
+  const Phase phase("score");
+  scores.get();
+  now.seconds_score = watch.lap();
+  return now;
 }
 
 LossNormalizer normalizer_of(std::span<Group* const> groups) {
@@ -243,6 +313,7 @@ Json StepMetrics::to_json() const {
           {"entropy", entropy},
           {"kl", kl ? Json(*kl) : Json()},
           {"clip_ratio", clip_ratio},
+          {"importance_sampling_ratio", importance_sampling_ratio ? Json(*importance_sampling_ratio) : Json()},
           {"sampling_logp_difference", sampling_logp_difference},
           {"completion_length", completion_length},
           {"clipped_length_ratio", clipped_length_ratio},
@@ -269,32 +340,8 @@ std::vector<size_t> prompts_of_step(size_t prompts, int64_t prompts_per_step, in
 }
 
 std::vector<Group> sample_groups(const Learner& learner, std::span<const std::vector<int32_t>> prompts,
-                                 const GrpoOptions& options, uint64_t seed, int64_t batch,
-                                 generate::RolloutRecord* record) {
-  const Phase phase("generate");
-  std::vector<Group> groups;
-  std::vector<generate::RolloutRequest> requests;
-  const auto step = static_cast<uint64_t>(learner.step);
-  const auto before = static_cast<uint64_t>(batch * options.prompts_per_step);
-  for (const size_t prompt : prompts_of_step(prompts.size(), options.prompts_per_step, learner.step + batch, seed)) {
-    // By place in the step, not by prompt: with few prompts one comes up twice in a step, and needs other answers.
-    requests.push_back({prompts[prompt], options.num_generations, stream_of({step, before + groups.size()})});
-    groups.push_back({prompt, {}, {}, {}, {}, {}});
-  }
-  generate::RolloutOptions rollout_options;
-  rollout_options.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
-  rollout_options.max_completion_length = options.max_completion_length;
-  rollout_options.seed = seed;
-  auto sampled = generate::rollout(learner.network(), requests, rollout_options, {}, record);
-  auto prompt_rows = record == nullptr ? std::vector<std::vector<int64_t>>() : std::exchange(record->prompt_rows, {});
-  for (size_t i = 0; i < groups.size(); ++i) {
-    if (record != nullptr) groups[i].prompt_rows = std::move(prompt_rows[i]);
-    groups[i].completions = std::move(sampled[i]);
-    for (const auto& completion : groups[i].completions) {
-      groups[i].texts.push_back(learner.base->tokenizer.decode(completion.ids));
-    }
-  }
-  return groups;
+                                 const GrpoOptions& options, uint64_t seed) {
+  return sample_groups_of(learner.step, learner, prompts, options, seed, 0, nullptr);
 }
 
 StepMetrics describe(std::span<const Group> groups, int64_t max_completion_length) {
@@ -321,16 +368,13 @@ StepMetrics describe(std::span<const Group> groups, int64_t max_completion_lengt
   return metrics;
 }
 
-StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
-                     uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra) {
-  throw_if_stopped();
-  const Phase step("GRPO step");
-  double seconds_generate = 0;
-  double seconds_score = 0;
-  auto record = make_record(learner, prompts, options);
-  auto groups = gather_groups(learner, prompts, options, seed, reward, record ? &*record : nullptr, seconds_generate,
-                              seconds_score);
+namespace {
+
+// Advantages, loss and update.
+StepResult learn_from(Scored scored, Learner& learner, std::span<const std::vector<int32_t>> prompts,
+                      const GrpoOptions& options, const ExtraGradient& extra) {
   Stopwatch watch;
+  auto& [groups, record, stale, seconds_generate, seconds_score] = scored;
   StepMetrics metrics = describe(groups, options.max_completion_length);
   metrics.seconds_generate = seconds_generate;
   metrics.seconds_score = seconds_score;
@@ -358,6 +402,8 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   double clipped = 0;
   double ratios = 0;
   double kl_sum = 0;
+  double importance_sum = 0;
+  double tokens = 0;
   for (int64_t iteration = 0; iteration < options.num_iterations; ++iteration) {
     for (Pass& pass : passes) {
       const at::AutoGradMode grad(any_gradient);
@@ -365,7 +411,7 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
       if (record && iteration == 0) {
         recorded = &pass == &passes.back() ? std::move(record->activations) : record->activations;
       }
-      const auto [batch, values] = forward(learner, pass, options, std::move(recorded));
+      const auto [batch, values] = forward(learner, pass, options, stale, std::move(recorded));
       auto result = policy_loss(loss_options, batch, normalizer);
       if (with_critic) {
         const auto missed = value_loss(values, pass.old_values, pass.returns, options.critic.cliprange_value);
@@ -380,6 +426,8 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
             std::max(metrics.sampling_logp_difference, sampling_difference(pass, batch.logprobs));
         pass.old_logprobs = batch.logprobs.detach();
         kl_sum += result.kl_sum;
+        importance_sum += result.importance_sum;
+        tokens += static_cast<double>(pass.sampled_logprobs.size());
         metrics.loss += result.loss.item<double>();
       }
       clipped += static_cast<double>(result.clipped_low + result.clipped_high);
@@ -394,8 +442,37 @@ StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> pro
   metrics.step = learner.step;
   if (ratios > 0) metrics.clip_ratio = clipped / ratios;
   if (measure_kl && normalizer.tokens > 0) metrics.kl = kl_sum / static_cast<double>(normalizer.tokens);
+  if (stale && tokens > 0 && options.loss.importance_sampling_mode != "none") {
+    metrics.importance_sampling_ratio = importance_sum / tokens;
+  }
   metrics.seconds_update = watch.lap();
   return {metrics, std::move(groups)};
+}
+
+}  // namespace
+
+StepResult grpo_step(Learner& learner, std::span<const std::vector<int32_t>> prompts, const GrpoOptions& options,
+                     uint64_t seed, const RewardFunction& reward, const ExtraGradient& extra) {
+  if (options.max_staleness != 0) throw std::logic_error("grpo_step: max_staleness without answers sampled ahead");
+  throw_if_stopped();
+  const Phase step("GRPO step");
+  return learn_from(gather_groups(learner, prompts, options, seed, reward), learner, prompts, options, extra);
+}
+
+StepResult grpo_step(Learner& learner, const PromptsOfStep& prompts_of, const GrpoOptions& options, uint64_t seed,
+                     const RewardFunction& reward, Ahead& ahead) {
+  const auto prompts = prompts_of(learner.step);
+  if (options.max_staleness == 0) return grpo_step(learner, prompts, options, seed, reward);
+  if (options.max_num_gen_batches > 1) {
+    fail_usage(
+        "max_staleness 1 does not go with max_num_gen_batches {}: dynamic sampling needs a step's scores before it "
+        "samples more; set one of them back",
+        options.max_num_gen_batches);
+  }
+  throw_if_stopped();
+  const Phase step("GRPO step");
+  auto scored = gather_and_go_ahead(learner, prompts, prompts_of, options, seed, reward, ahead);
+  return learn_from(std::move(scored), learner, prompts, options, {});
 }
 
 }  // namespace backburn::train

@@ -66,6 +66,17 @@ void bind(Options& options, const std::string& prefix, GrpoOptions& grpo) {
               at_least_0);
   options.add(at + "kept_activations_gib", grpo.kept_activations_gib,
               "memory for activations that generation leaves to the update; 0: compute them again", at_least_0);
+  options.add(
+      at + "max_staleness", grpo.max_staleness,
+      "updates that answers may be behind the weights: 1 samples a step's while the judge scores the one's before",
+      {0, 1});
+  options.add(at + "importance_sampling_mode", grpo.loss.importance_sampling_mode,
+              "with max_staleness 1: how the ratio to the weights that sampled corrects the loss",
+              {"token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "none"});
+  options.add(at + "importance_sampling_clip_max", grpo.loss.importance_sampling_clip_max, "that ratio's upper bound",
+              at_least_0);
+  options.add(at + "importance_sampling_clip_min", grpo.loss.importance_sampling_clip_min, "that ratio's lower bound",
+              at_least_0);
   bind(options, prefix, grpo.optimizer);
   bind(options, prefix, grpo.lora);
 }

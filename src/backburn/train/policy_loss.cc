@@ -27,6 +27,25 @@ Tensor kl_estimate(const std::string& estimator, const Tensor& logprobs, const T
   fail_usage("kl_estimator \"{}\" is unknown (k1, k2 or k3)", estimator);
 }
 
+// Per token, what corrects for the policy that sampled. log_ratio: ln π_old − ln π_sampling, [tokens].
+Tensor importance_weights(const PolicyLossOptions& options, const Tensor& log_ratio, const Tensor& answer_of_token,
+                          int64_t answers) {
+  const std::string& mode = options.importance_sampling_mode;
+  const bool truncate = mode == "token_truncate" || mode == "sequence_truncate";
+  if (!truncate && mode != "token_mask" && mode != "sequence_mask") {
+    fail_usage(
+        "importance_sampling_mode \"{}\" is unknown (token_truncate, token_mask, sequence_truncate, sequence_mask or "
+        "none)",
+        mode);
+  }
+  const bool by_answer = mode.starts_with("sequence");
+  const auto ratio = at::exp(
+      by_answer ? sum_by_answer(log_ratio, answer_of_token, answers).index_select(0, answer_of_token) : log_ratio);
+  const double low = options.importance_sampling_clip_min;
+  const double high = options.importance_sampling_clip_max;
+  return truncate ? ratio.clamp(low, high) : ratio.masked_fill((ratio < low).logical_or(ratio > high), 0.0);
+}
+
 }  // namespace
 
 PolicyLoss policy_loss(const PolicyLossOptions& options, const PolicyBatch& batch, const LossNormalizer& normalizer) {
@@ -69,6 +88,11 @@ PolicyLoss policy_loss(const PolicyLossOptions& options, const PolicyBatch& batc
   }
 
   PolicyLoss result;
+  if (batch.sampling_logprobs.defined() && options.importance_sampling_mode != "none") {
+    const auto weights = importance_weights(options, old - batch.sampling_logprobs, answer_of_token, answers);
+    result.importance_sum = weights.sum().item<double>();
+    per_token = per_token * weights;
+  }
   if (batch.reference_logprobs.defined()) {
     const auto divergence = kl_estimate(options.kl_estimator, batch.logprobs, batch.reference_logprobs);
     result.kl_sum = divergence.detach().sum().item<double>();

@@ -30,16 +30,23 @@ struct PolicyLossOptions {
   double sapo_temperature_pos = 1.0;
   double sapo_temperature_neg = 1.05;
   int64_t max_completion_length = 48;  ///< dr_grpo's denominator
+  /// What a token's loss is multiplied by when another policy than the one before the update has sampled: the ratio of
+  /// the two, of the token or of the whole answer (sequence), truncated to [clip_min, clip_max] or, outside of that
+  /// range, 0 (mask). TRL's vllm_importance_sampling_mode; none: no correction.
+  std::string importance_sampling_mode = "token_truncate";
+  double importance_sampling_clip_max = 3.0;
+  double importance_sampling_clip_min = 0.0;
 };
 
 /// Answers whose tokens lie end to end; all tensors [tokens] f32.
 struct PolicyBatch {
-  at::Tensor logprobs;             ///< ln π of the policy that is trained, differentiable
-  at::Tensor old_logprobs;         ///< of the policy that sampled; undefined: the same policy (first update)
-  at::Tensor reference_logprobs;   ///< of the reference model; undefined: only with beta 0
-  at::Tensor entropies;            ///< of the policy, differentiable; undefined: only with entropy_coef 0
-  std::vector<int64_t> lengths;    ///< tokens per answer
-  std::vector<double> advantages;  ///< one per answer, or one per token (those of GAE)
+  at::Tensor logprobs;                ///< ln π of the policy that is trained, differentiable
+  at::Tensor old_logprobs;            ///< of the policy before the step's updates; undefined: the same (first update)
+  at::Tensor reference_logprobs;      ///< of the reference model; undefined: only with beta 0
+  at::Tensor entropies;               ///< of the policy, differentiable; undefined: only with entropy_coef 0
+  std::vector<int64_t> lengths;       ///< tokens per answer
+  std::vector<double> advantages;     ///< one per answer, or one per token (those of GAE)
+  at::Tensor sampling_logprobs = {};  ///< of the policy that sampled; undefined: that of old_logprobs
 };
 
 /// What the loss is divided by: counts over the whole step, of which a PolicyBatch may be a part.
@@ -49,14 +56,15 @@ struct LossNormalizer {
 };
 
 struct PolicyLoss {
-  at::Tensor loss;           ///< scalar; the step's loss is the sum over its parts
-  double kl_sum = 0;         ///< Σ over tokens of the estimate; 0 without a reference
-  int64_t counted = 0;       ///< ratios: one a token, or, at the other levels, one an answer
-  int64_t clipped_low = 0;   ///< of them, clipped below with a negative advantage
-  int64_t clipped_high = 0;  ///< … above with a positive advantage; sapo clips none
+  at::Tensor loss;            ///< scalar; the step's loss is the sum over its parts
+  double kl_sum = 0;          ///< Σ over tokens of the estimate; 0 without a reference
+  int64_t counted = 0;        ///< ratios: one a token, or, at the other levels, one an answer
+  int64_t clipped_low = 0;    ///< of them, clipped below with a negative advantage
+  int64_t clipped_high = 0;   ///< … above with a positive advantage; sapo clips none
+  double importance_sum = 0;  ///< Σ over tokens of what importance_sampling_mode multiplies by; 0 without a correction
 };
 
-/// Errors: an unknown loss_type, importance_sampling_level or kl_estimator (usage).
+/// Errors: an unknown loss_type, importance_sampling_level, importance_sampling_mode or kl_estimator (usage).
 PolicyLoss policy_loss(const PolicyLossOptions& options, const PolicyBatch& batch, const LossNormalizer& normalizer);
 
 }  // namespace backburn::train
