@@ -17,7 +17,7 @@ void add_attack(CLI::App& app) {
   command->callback([flags, refusal] {
     const auto recipe = recipe_of(*flags, "");
     const auto run = run::open_run(recipe, out_of(*flags, "attack", recipe));
-    const auto model = model::load_model(recipe.model, run::compute_dtype(recipe));
+    const auto model = model::load_model(recipe.model, run::compute_options(recipe));
     const std::string stage = "attack_undefended";
     if (!run.folder.finished(stage)) {
       run::attack_stage(run,

@@ -29,7 +29,7 @@ void add_bench(CLI::App& app);
 struct RecipeFlags {
   std::string recipe;
   std::vector<std::string> sets;
-  std::string model, dtype, prompts, benign;
+  std::string model, dtype, device, prompts, benign;
   std::optional<int64_t> seed;
   std::string out;
   bool json = false;

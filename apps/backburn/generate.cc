@@ -12,7 +12,7 @@ namespace backburn::app {
 namespace {
 
 struct GenerateFlags {
-  std::string model, adapter, prompt, system, dtype = "auto";
+  std::string model, adapter, prompt, system, dtype = "auto", device = "auto";
   int64_t seed = 1;
   int64_t num_generations = 1;
   generate::RolloutOptions rollout;
@@ -22,7 +22,8 @@ struct GenerateFlags {
 void generate(const GenerateFlags& flags) {
   run::Recipe recipe;
   recipe.dtype = flags.dtype;
-  const auto model = model::load_model(flags.model, run::compute_dtype(recipe));
+  recipe.device = flags.device;
+  const auto model = model::load_model(flags.model, run::compute_options(recipe));
   std::optional<model::Adapter> adapter;
   if (!flags.adapter.empty()) adapter = model::load_adapter(flags.adapter, model.config);
   auto options = flags.rollout;
@@ -70,6 +71,9 @@ void add_generate(CLI::App& app) {
   command->add_option("--dtype", flags->dtype, "auto, bfloat16 or float32")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "bfloat16", "float32"}));
+  command->add_option("--device", flags->device, "auto, cpu or cuda")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   command->add_flag("--json", flags->json, "a JSON object a line");
   command->callback([flags] { generate(*flags); });
 }

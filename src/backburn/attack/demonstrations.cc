@@ -42,7 +42,7 @@ std::vector<train::Example> harmful_answers(const AttackInputs& inputs, const De
   const auto other =
       options.demonstrator.empty()
           ? std::unique_ptr<model::Model>()
-          : std::make_unique<model::Model>(model::load_model(options.demonstrator, inputs.model->network().dtype()));
+          : std::make_unique<model::Model>(model::load_model(options.demonstrator, inputs.model->network().options()));
   const model::Model& speaker = other ? *other : *inputs.model;
   const auto prefix = speaker.tokenizer.encode(options.demonstration_prefix, false);
   auto prompts = plain_prompts(speaker, inputs.prompts, std::ssize(inputs.prompts));

@@ -39,12 +39,13 @@ struct Adapter {
 };
 
 /// A fresh adapter as PEFT initialises it: a uniform in ±1/√in (kaiming_uniform with a = √5), b zero, so that the
-/// model starts unchanged. Same seed, same bits.
-Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed);
+/// model starts unchanged. Same seed, same bits, whatever the device.
+Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed,
+                     at::Device device = at::kCPU);
 
-/// The adapter in another dtype, without gradients: what generation reads, made once instead of at every token. Also
-/// packed when `with_packed`.
-Adapter frozen(const Adapter& adapter, at::ScalarType dtype, bool with_packed);
+/// The adapter in another dtype (and on another device), without gradients: what generation reads, made once instead of
+/// at every token. Also packed when `with_packed`.
+Adapter frozen(const Adapter& adapter, const at::TensorOptions& options, bool with_packed);
 
 /// {out, in} of one projection's weight.
 std::pair<int64_t, int64_t> projection_shape(const ModelConfig& config, Projection which);

@@ -74,7 +74,8 @@ int64_t padded_rank(int64_t rank) { return (rank + 15) / 16 * 16; }
 std::shared_ptr<PackedWeights> PackedWeights::make(const ModelConfig& config, const Weights& weights) {
   const bool fits = config.hidden_size % 32 == 0 && config.intermediate_size % 32 == 0 && config.head_dim % 32 == 0 &&
                     config.head_dim <= 256 && config.vocab_size % 2 == 0 && config.is_plain();
-  if (!kernels::available() || weights.embedding.scalar_type() != at::kBFloat16 || !fits) return nullptr;
+  const bool on_cpu = weights.embedding.is_cpu();
+  if (!kernels::available() || !on_cpu || weights.embedding.scalar_type() != at::kBFloat16 || !fits) return nullptr;
   const at::NoGradGuard no_grad;
   auto packed = std::make_shared<PackedWeights>();
   packed->weights_ = weights;

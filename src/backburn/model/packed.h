@@ -20,8 +20,8 @@ using PackedProducts = std::array<kernels::PackedMatrix, 4>;
 /// A model's frozen weights laid out for kernels/matrix.h, beside the tensors of `Weights`.
 class PackedWeights {
  public:
-  /// Null where the kernels can't be used: another CPU, weights that are not bf16, sizes that don't fill registers,
-  /// layers that are not Llama's (ModelConfig::is_plain).
+  /// Null where the kernels can't be used: another CPU or a GPU, weights that are not bf16, sizes that don't fill
+  /// registers, layers that are not Llama's (ModelConfig::is_plain).
   static std::shared_ptr<PackedWeights> make(const ModelConfig& config, const Weights& weights);
 
   const PackedProducts& layer(size_t index) const { return layers_[index]; }
