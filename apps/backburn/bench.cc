@@ -23,7 +23,7 @@ namespace {
 constexpr int best_of = 5;
 
 struct BenchFlags {
-  std::string model, measure = "grpo-step", prompts, dtype = "auto";
+  std::string model, measure = "grpo-step", prompts, dtype = "auto", device = "auto";
   int64_t repeats = 3;
   double judge_seconds = 0;
   int64_t rows = 32, prompt_length = 32;
@@ -33,22 +33,22 @@ struct BenchFlags {
 };
 
 // What this machine can do at best: LibTorch's largest products in the type that models compute in, and reading memory
-// once.
-Json machine() {
+// once. A number of each result is looked at, since a GPU answers before it is done.
+Json machine(const at::TensorOptions& compute) {
   const at::NoGradGuard no_grad;
   constexpr int64_t size = 4096;
   double gflops = 0;
-  const auto matrix = at::ones({size, size}, model::default_dtype());
+  const auto matrix = at::ones({size, size}, compute);
   for (int i = 0; i < best_of; ++i) {
     const Stopwatch watch;
-    at::matmul(matrix, matrix);
+    at::matmul(matrix, matrix)[0][0].item<float>();
     gflops = std::max(gflops, 2e-9 * size * size * size / watch.seconds());
   }
-  const auto memory = at::ones({int64_t{1} << 28}, at::kFloat);
+  const auto memory = at::ones({int64_t{1} << 28}, compute.dtype(at::kFloat));
   double bandwidth = 0;
   for (int i = 0; i < best_of; ++i) {
     const Stopwatch watch;
-    memory.sum();
+    memory.sum().item<float>();
     bandwidth = std::max(bandwidth, 1e-9 * static_cast<double>(memory.nbytes()) / watch.seconds());
   }
   return {{"gemm_gflops", gflops}, {"read_gb_per_s", bandwidth}, {"threads", at::get_num_threads()}};
@@ -150,12 +150,14 @@ Json tokenizing(const BenchFlags& flags, const model::Model& model) {
 
 void bench(const BenchFlags& flags) {
   Json result;
+  run::Recipe recipe;
+  recipe.dtype = flags.dtype;
+  recipe.device = flags.device;
+  const auto compute = run::compute_options(recipe);
   if (flags.measure == "machine") {
-    result = machine();
+    result = machine(compute);
   } else {
-    run::Recipe recipe;
-    recipe.dtype = flags.dtype;
-    auto model = model::load_model(flags.model, run::compute_dtype(recipe));
+    auto model = model::load_model(flags.model, compute);
     if (flags.full_length) model.config.stop_token_ids.clear();
     if (flags.measure == "grpo-step") result = grpo_steps(flags, model);
     if (flags.measure == "rollout") result = rollouts(flags, model);
@@ -210,6 +212,9 @@ void add_bench(CLI::App& app) {
   command->add_option("--dtype", flags->dtype, "auto, bfloat16 or float32")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "bfloat16", "float32"}));
+  command->add_option("--device", flags->device, "auto, cpu or cuda")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   command->add_flag("--json", flags->json, "on one line");
   command->callback([flags] { bench(*flags); });
 }

@@ -34,7 +34,7 @@ inline constexpr const char* model_help =
 struct RecipeFlags {
   std::vector<std::string> recipes;
   std::vector<std::string> sets;
-  std::string model, dtype, prompts, benign;
+  std::string model, dtype, device, prompts, benign;
   std::optional<int64_t> seed;
   std::string out;
   bool json = false;

@@ -20,10 +20,10 @@ void add_eval(CLI::App& app) {
     const auto recipe = recipe_of(*flags, "");
     run::check_memory("eval", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "eval", recipe));
-    const auto dtype = run::compute_dtype(recipe);
-    const auto model = model::load_model(recipe.model, dtype);
+    const auto compute = run::compute_options(recipe);
+    const auto model = model::load_model(recipe.model, compute);
     const auto original = reference->empty() ? std::unique_ptr<model::Model>()
-                                             : std::make_unique<model::Model>(model::load_model(*reference, dtype));
+                                             : std::make_unique<model::Model>(model::load_model(*reference, compute));
     if (!run.folder.finished("original")) {
       run::eval_stage(run, "original", model.name, model, run::eval_inputs(run, original ? *original : model));
     }

@@ -15,7 +15,9 @@ void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model) {
                   "a recipe file, or a bundled one by name (demo, demo-vendor, smoke); may be given again: later ones "
                   "override earlier ones, key by key")
       ->allow_extra_args(false);
-  command.add_option("--set", flags.sets, "KEY=VALUE: one key of the recipe; may be given again. Lists: 1,2 or [\"a, b\", c]")
+  command
+      .add_option("--set", flags.sets,
+                  "KEY=VALUE: one key of the recipe; may be given again. Lists: 1,2 or [\"a, b\", c]")
       ->allow_extra_args(false);
   command.add_option("--seed", flags.seed, "of every random choice (default 1)")->check(CLI::NonNegativeNumber);
   command.add_option("--out", flags.out,
@@ -25,6 +27,7 @@ void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model) {
                      "prompts to refuse: .jsonl, .json, .csv or .txt (default: bundled mild ones)");
   command.add_option("--benign", flags.benign, "prompts to answer as before (default: bundled)");
   command.add_option("--dtype", flags.dtype, "auto, bfloat16 or float32 (default auto: bfloat16 where the CPU has it)");
+  command.add_option("--device", flags.device, "auto, cpu or cuda (default auto: cuda where LibTorch finds a GPU)");
   command.add_flag("--json", flags.json, "the result as one JSON object, the last line of the output");
   command.add_flag("--show-completions", flags.show_completions, "do not redact harmful answers in logs and report");
   static run::Recipe defaults;
@@ -39,6 +42,7 @@ run::Recipe recipe_of(const RecipeFlags& flags, const std::string& default_recip
   for (const auto& name : names) options.load_yaml(run::read_recipe(name), name);
   if (!flags.model.empty()) recipe.model = flags.model;
   if (!flags.dtype.empty()) options.set("dtype=" + flags.dtype);
+  if (!flags.device.empty()) options.set("device=" + flags.device);
   if (!flags.prompts.empty()) recipe.data.restricted = flags.prompts;
   if (!flags.benign.empty()) recipe.data.benign = flags.benign;
   if (flags.seed) recipe.seed = *flags.seed;

@@ -45,6 +45,11 @@ class Usage(unittest.TestCase):
     def test_more_threads_than_cpus_are_refused(self):
         self.assertIn("CPUs only", self.usage_error("generate", "smollm2-135m-instruct", "--prompt", "Hi", "--threads", "9999"))
 
+    @unittest.skipIf(pathlib.Path("/proc/driver/nvidia").exists(), "there is a GPU: nothing to refuse")
+    def test_a_gpu_that_is_not_there_is_one_sentence(self):
+        self.assertIn("finds no CUDA device",
+                      self.usage_error("generate", "smollm2-135m-instruct", "--prompt", "Hi", "--device", "cuda"))
+
     def test_threads_are_as_many_as_asked_for(self):
         cores = json.loads(run("bench", "--measure", "machine", "--json").stdout)["threads"]
         self.assertLessEqual(cores, len(os.sched_getaffinity(0)))

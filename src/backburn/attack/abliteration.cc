@@ -28,7 +28,7 @@ at::Tensor mean_last_state(const model::Network& network, const std::vector<std:
   const auto tokens = model::pack(trees);
   std::vector<int64_t> last;
   for (const auto& span : tokens.spans) last.push_back(span.begin + span.prefix - 1);
-  const auto states = hidden_states(network, tokens).index_select(0, at::tensor(last, at::kLong));
+  const auto states = hidden_states(network, tokens).index_select(0, at::tensor(last, at::kLong).to(network.device()));
   return states.to(at::kFloat).mean(0);
 }
 

@@ -64,7 +64,7 @@ std::vector<train::Example> harmful_answers(const AttackInputs& inputs, const De
   const auto other =
       options.demonstrator.empty()
           ? std::unique_ptr<model::Model>()
-          : std::make_unique<model::Model>(model::load_model(options.demonstrator, inputs.model->network().dtype()));
+          : std::make_unique<model::Model>(model::load_model(options.demonstrator, inputs.model->network().options()));
   const model::Model& speaker = other ? *other : *inputs.model;
   const auto forced = forced_answers(speaker, inputs.prompts, inputs.judge, options.demonstration_prefix,
                                      options.best_of, options.demonstration_length, inputs.seed);

@@ -19,7 +19,7 @@ namespace {
 
 // Uniform noise of mean 0 and of the standard deviation of `like`, f32.
 at::Tensor noise_like(const at::Tensor& like, uint64_t seed, uint64_t stream) {
-  const auto noise = at::empty(like.sizes(), at::kFloat);
+  const auto noise = at::empty(like.sizes(), at::kFloat);  // drawn on the CPU: the same on every device
   const double bound = std::sqrt(3.0) * like.to(at::kFloat).std().item<double>();
   auto* values = noise.data_ptr<float>();
   at::parallel_for(0, noise.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
@@ -28,7 +28,7 @@ at::Tensor noise_like(const at::Tensor& like, uint64_t seed, uint64_t stream) {
       values[i] = static_cast<float>((2 * u - 1) * bound);
     }
   });
-  return noise;
+  return noise.to(like.device());
 }
 
 // Every matrix of the decoder layers [first, …) becomes W · keep + noise · share.

@@ -32,7 +32,7 @@ std::vector<at::Tensor> answer_streams(const model::Network& network, const Answ
   std::vector<at::Tensor> streams;
   model::visited_hidden_states(network, batch.tokens, [&](size_t layer, const at::Tensor& stream) {
     if (std::find(layers.begin(), layers.end(), layer) != layers.end()) {
-      streams.push_back(stream.index_select(0, batch.predictions.rows).to(at::kFloat));
+      streams.push_back(train::states_at(stream, batch.predictions).to(at::kFloat));
     }
     return stream;
   });

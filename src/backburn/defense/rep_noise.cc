@@ -24,7 +24,8 @@ double add_noising_gradient(const train::Learner& learner, std::span<const train
   auto ascent = at::zeros({}, at::kFloat);
   const auto streams = answer_streams(network, batch, layers);
   for (const auto& stream : streams) {
-    noise = noise + maximum_mean_discrepancy(stream, at::randn(stream.sizes(), generator, at::kFloat));
+    noise =
+        noise + maximum_mean_discrepancy(stream, at::randn(stream.sizes(), generator, at::kFloat).to(stream.device()));
     const auto states = model::final_states(network, stream.to(network.dtype()));
     ascent = ascent - train::token_logprobs(network, states, batch.predictions.targets, 1.0).logprobs.mean();
   }

@@ -145,6 +145,11 @@ void confine_gradients(const model::Adapter& adapter, const PerNeuron& neurons) 
 train::Learner run_rsn_tune(const DefenseInputs& inputs, const DefenseOptions& options, const DefenseEvents& on_step) {
   const RefusalSftOptions& sft = options.refusal_sft;
   const RsnTuneOptions& own = options.rsn_tune;
+  const auto& config = inputs.model->config;
+  if (config.fused_projections || config.mixture.num_experts > 0) {
+    fail("rsn-tune: {} joins projections or has experts; neurons are only found where q, k, v, up and down are apart",
+         config.architecture);
+  }
   const auto refusals = refusal_examples(inputs);
   const auto detected = [&](std::span<const train::Example> examples) {
     return important_neurons(*inputs.model, spread(examples, own.queries), own.top_share, own.consistency);

@@ -15,8 +15,7 @@ namespace backburn::defense {
 namespace {
 
 at::Tensor loss_of(const model::Network& network, const AnswerBatch& batch, const model::StreamVisitor& visit) {
-  const auto states =
-      model::visited_hidden_states(network, batch.tokens, visit).index_select(0, batch.predictions.rows);
+  const auto states = train::states_at(model::visited_hidden_states(network, batch.tokens, visit), batch.predictions);
   return -train::token_logprobs(network, states, batch.predictions.targets, 1.0).logprobs.mean();
 }
 

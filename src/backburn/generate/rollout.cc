@@ -90,7 +90,7 @@ Prefill prefill(const model::Network& network, std::span<const RolloutRequest> a
                                         : hidden_states(network, tokens, &result.key_values, record->activations);
   std::vector<int64_t> last;
   for (size_t i = 1; i < result.begins.size(); ++i) last.push_back(result.begins[i] - 1);
-  result.logits = logits(network, hidden.index_select(0, at::tensor(last, at::kLong)));
+  result.logits = logits(network, hidden.index_select(0, at::tensor(last, at::kLong).to(hidden.device())));
   return result;
 }
 
@@ -115,7 +115,7 @@ class Rollout {
           longest, options.max_completion_length, network.config->max_position_embeddings);
     }
     max_rows_ = std::max<int64_t>(1, std::min(options.max_rows, total));
-    cache_ = model::KeyValueCache::allocate(*network.config, max_rows_, capacity, network.dtype());
+    cache_ = model::KeyValueCache::allocate(*network.config, max_rows_, capacity, network.options());
   }
 
   std::vector<std::vector<Completion>> run(const std::function<void(int64_t)>& on_finished) {
@@ -221,7 +221,10 @@ class Rollout {
       }
     }
     auto distributions = logits(network_, step(ids));
-    if (draws.size() > ids.size()) distributions = distributions.index_select(0, at::tensor(row_of_answer, at::kLong));
+    if (draws.size() > ids.size()) {
+      const auto rows = at::tensor(row_of_answer, at::kLong).to(distributions.device());
+      distributions = distributions.index_select(0, rows);
+    }
     const auto tokens = sample(distributions, draws, options_.sampling);
 
     int64_t finished = 0;
@@ -308,7 +311,7 @@ std::vector<std::vector<Completion>> rollout(const model::Network& network, std:
   if (requests.empty()) return {};
   const at::NoGradGuard no_grad;
   if (network.adapter == nullptr) return Rollout(network, requests, options, record).run(on_finished);
-  const model::Adapter adapter = model::frozen(*network.adapter, network.dtype(), network.weights->packed != nullptr);
+  const model::Adapter adapter = model::frozen(*network.adapter, network.options(), network.weights->packed != nullptr);
   return Rollout({network.config, network.weights, &adapter}, requests, options, record).run(on_finished);
 }
 

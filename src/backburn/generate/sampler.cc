@@ -97,9 +97,10 @@ std::vector<SampledToken> sample_in_order(const at::Tensor& logits, std::span<co
 
 }  // namespace
 
-std::vector<SampledToken> sample(const at::Tensor& logits, std::span<const float> uniforms,
+std::vector<SampledToken> sample(const at::Tensor& device_logits, std::span<const float> uniforms,
                                  const SamplingOptions& options) {
   const at::NoGradGuard no_grad;
+  const auto logits = device_logits.cpu();
   const bool cut = options.temperature != 0 && (options.top_k > 0 || options.top_p < 1.0 || options.min_p > 0.0);
   const auto sampled = kernels::available() && !cut
                            ? sample_with_kernel(logits.contiguous(), uniforms, options.temperature)

@@ -24,8 +24,8 @@ struct SampledToken {
   float entropy = 0;  ///< of the same distribution, in nats
 };
 
-/// One token a row of `logits` [rows, vocab] f32, by inverting the cumulative distribution at uniforms[row] ∈ [0, 1).
-/// Errors: NaN logits.
+/// One token a row of `logits` [rows, vocab] f32 (on any device; drawn on the CPU), by inverting the cumulative
+/// distribution at uniforms[row] ∈ [0, 1). Errors: NaN logits.
 std::vector<SampledToken> sample(const at::Tensor& logits, std::span<const float> uniforms,
                                  const SamplingOptions& options);
 

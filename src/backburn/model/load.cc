@@ -1,5 +1,6 @@
 #include "backburn/model/load.h"
 
+#include <ATen/Context.h>
 #include <cpuid.h>
 
 #include "backburn/base/error.h"
@@ -11,23 +12,41 @@
 namespace backburn::model {
 namespace {
 
-Model packed(Model model) {
+// With the weights where they compute, and laid out for it.
+Model placed(Model model, at::Device device) {
+  if (!device.is_cpu()) {
+    for (const NamedWeight& each : named_weights(model.config, model.weights)) *each.tensor = each.tensor->to(device);
+    if (model.config.tie_word_embeddings) model.weights.head = model.weights.embedding;
+  }
   model.weights.packed = PackedWeights::make(model.config, model.weights);
   return model;
 }
 
 }  // namespace
 
-Model load_model(const std::string& path_or_name, at::ScalarType dtype) {
+Model load_model(const std::string& path_or_name, const at::TensorOptions& compute) {
+  const auto dtype = compute.dtype().toScalarType();
+  const auto device = compute.device();
   if (dtype != at::kBFloat16 && dtype != at::kFloat)
     fail("models compute in bf16 or f32, not in {}", at::toString(dtype));
   const ModelSource source = find_model(path_or_name);
-  Model model = packed(source.is_folder() ? load_hugging_face(source.path, dtype) : load_gguf(source.path, dtype));
+  Model model =
+      placed(source.is_folder() ? load_hugging_face(source.path, dtype) : load_gguf(source.path, dtype), device);
   if (!source.name.empty()) model.name = source.name;
   return model;
 }
 
-at::ScalarType default_dtype() {
+at::Device device_of(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  if (name != "auto" && name != "cuda") fail_usage("device \"{}\" is unknown (auto, cpu or cuda)", name);
+  if (at::hasCUDA()) return at::Device(at::kCUDA, 0);
+  if (name == "auto") return at::kCPU;
+  fail_usage(
+      "device cuda: this program's LibTorch finds no CUDA device; give --device cpu, or see docs/performance.md");
+}
+
+at::ScalarType default_dtype(at::Device device) {
+  if (device.is_cuda()) return at::kBFloat16;
   // Leaf 7, sub-leaf 0, edx bit 22: AMX-BF16 (Intel SDM, volume 2, CPUID).
   unsigned int eax = 0, ebx = 0, ecx = 0, edx = 0;
   const bool amx = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx >> 22 & 1) != 0;

@@ -23,16 +23,16 @@ std::vector<at::Tensor> Adapter::parameters() const {
   return list;
 }
 
-Adapter frozen(const Adapter& adapter, at::ScalarType dtype, bool with_packed) {
+Adapter frozen(const Adapter& adapter, const at::TensorOptions& options, bool with_packed) {
   Adapter result = adapter;
   for (auto& layer : result.layers) {
-    for (LoraPair& pair : layer) pair = {pair.a.detach().to(dtype), pair.b.detach().to(dtype)};
+    for (LoraPair& pair : layer) pair = {pair.a.detach().to(options), pair.b.detach().to(options)};
   }
   if (with_packed) result.packed = std::make_shared<PackedAdapter>(pack_adapter(adapter, false));
   return result;
 }
 
-Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed) {
+Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed, at::Device device) {
   Adapter adapter{rank, alpha, {}, nullptr};
   adapter.layers.resize(config.num_hidden_layers);
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
@@ -46,8 +46,8 @@ Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint
       for (int64_t i = 0; i < a.numel(); ++i) {
         values[i] = (2.0F * uniform(seed, stream, static_cast<uint64_t>(i)) - 1.0F) * bound;
       }
-      adapter.layers[layer].push_back(
-          {a.requires_grad_(true), at::zeros({out, rank}, at::kFloat).requires_grad_(true)});
+      const at::Tensor b = at::zeros({out, rank}, at::TensorOptions(at::kFloat).device(device));
+      adapter.layers[layer].push_back({a.to(device).requires_grad_(true), b.requires_grad_(true)});
     }
   }
   return adapter;
@@ -63,7 +63,10 @@ Weights merge(const Weights& weights, const Adapter& adapter) {
     for (size_t target = 0; target < linear.size(); ++target) {
       at::Tensor& weight = *linear[target];
       const LoraPair& pair = adapter.layers[layer][target];
-      weight = weight.to(at::kFloat).addmm(pair.b, pair.a, 1.0, adapter.scale()).to(weight.scalar_type());
+      const auto device = weight.device();
+      weight = weight.to(at::kFloat)
+                   .addmm(pair.b.to(device), pair.a.to(device), 1.0, adapter.scale())
+                   .to(weight.scalar_type());
     }
   }
   return merged;

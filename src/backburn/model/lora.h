@@ -34,12 +34,13 @@ struct Adapter {
 };
 
 /// A fresh adapter as PEFT initialises it: a uniform in ±1/√in (kaiming_uniform with a = √5), b zero, so that the
-/// model starts unchanged. Same seed, same bits.
-Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed);
+/// model starts unchanged. Same seed, same bits, whatever the device.
+Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint64_t seed,
+                     at::Device device = at::kCPU);
 
-/// The adapter in another dtype, without gradients: what generation reads, made once instead of at every token. Also
-/// packed when `with_packed`.
-Adapter frozen(const Adapter& adapter, at::ScalarType dtype, bool with_packed);
+/// The adapter in another dtype (and on another device), without gradients: what generation reads, made once instead of
+/// at every token. Also packed when `with_packed`.
+Adapter frozen(const Adapter& adapter, const at::TensorOptions& options, bool with_packed);
 
 /// A copy of `weights` with the adapter folded in: W + scale · b · a computed in f32, rounded once to W's dtype.
 /// Tensors that the adapter does not touch are shared, not copied.

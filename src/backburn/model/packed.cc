@@ -77,7 +77,7 @@ bool PackedWeights::fits(const ModelConfig& config, at::ScalarType dtype) {
 }
 
 std::shared_ptr<PackedWeights> PackedWeights::make(const ModelConfig& config, const Weights& weights) {
-  if (!fits(config, weights.embedding.scalar_type())) return nullptr;
+  if (!weights.embedding.is_cpu() || !fits(config, weights.embedding.scalar_type())) return nullptr;
   const at::NoGradGuard no_grad;
   auto packed = std::make_shared<PackedWeights>();
   packed->weights_ = weights;

@@ -24,7 +24,7 @@ class PackedWeights {
   /// registers, layers that are not Llama's (ModelConfig::is_plain).
   static bool fits(const ModelConfig& config, at::ScalarType dtype);
 
-  /// Null where it does not fit.
+  /// Null where it does not fit, and for weights that are on a GPU.
   static std::shared_ptr<PackedWeights> make(const ModelConfig& config, const Weights& weights);
 
   const PackedProducts& layer(size_t index) const { return layers_[index]; }

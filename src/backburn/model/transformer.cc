@@ -95,8 +95,8 @@ Tensor project(const Network& network, const Place& place, const Tensor& weight,
   const Tensor y = at::linear(x, weight, bias);
   if (network.adapter == nullptr) return y;
   const LoraPair& pair = network.adapter->layers[place.layer][linear_index(*network.config, place.which, place.expert)];
-  const auto low = at::linear(x, pair.a.to(x.scalar_type()));
-  return y + at::linear(low, pair.b.to(x.scalar_type())) * network.adapter->scale();
+  const auto low = at::linear(x, pair.a.to(x.options()));
+  return y + at::linear(low, pair.b.to(x.options())) * network.adapter->scale();
 }
 
 struct QueryKeyValue {
@@ -199,10 +199,11 @@ Tensor attention(const ModelConfig& config, const Tensor& q, const Tensor& k, co
 // own; window 0: none.
 Tensor tree_mask(const PackedTokens::Span& span, const Tensor& positions, int64_t window, at::ScalarType dtype) {
   const int64_t size = span.size();
-  auto mask = at::full({size, size}, -std::numeric_limits<double>::infinity(), dtype);
+  const auto options = positions.options().dtype(dtype);
+  auto mask = at::full({size, size}, -std::numeric_limits<double>::infinity(), options);
   auto causal = [&](int64_t begin, int64_t length) {
     mask.index_put_({Slice(begin, begin + length), Slice(begin, begin + length)},
-                    at::full({length, length}, -std::numeric_limits<double>::infinity(), dtype).triu(1));
+                    at::full({length, length}, -std::numeric_limits<double>::infinity(), options).triu(1));
   };
   causal(0, span.prefix);
   int64_t begin = span.prefix;
@@ -218,25 +219,25 @@ Tensor tree_mask(const PackedTokens::Span& span, const Tensor& positions, int64_
   return mask;
 }
 
-// The masks of all trees for a layer with that window; undefined where plain causal attention does.
-std::vector<Tensor> tree_masks(const ModelConfig& config, const PackedTokens& tokens, int64_t window,
-                               at::ScalarType dtype) {
+// The masks of all trees for a layer with that window; undefined where plain causal attention does. positions: the
+// tokens', on the device.
+std::vector<Tensor> tree_masks(const ModelConfig& config, const PackedTokens& tokens, const Tensor& positions,
+                               int64_t window, at::ScalarType dtype) {
   std::vector<Tensor> masks;
   for (const auto& span : tokens.spans) {
     const bool causal =
         span.branches.empty() && (window == 0 || span.size() <= window) && config.attention_softcap == 0;
-    masks.push_back(causal ? Tensor()
-                           : tree_mask(span, tokens.positions.narrow(0, span.begin, span.size()), window, dtype));
+    masks.push_back(causal ? Tensor() : tree_mask(span, positions.narrow(0, span.begin, span.size()), window, dtype));
   }
   return masks;
 }
 
 // Additive mask of a decode step, [rows, 1, 1, longest]: each row sees its own tokens, the new one included.
 Tensor cached_mask(const Tensor& positions, int64_t longest, int64_t window, at::ScalarType dtype) {
-  const auto distance = positions.unsqueeze(1) - at::arange(longest, at::kLong).unsqueeze(0);
+  const auto distance = positions.unsqueeze(1) - at::arange(longest, positions.options()).unsqueeze(0);
   auto hidden = distance < 0;
   if (window > 0) hidden = hidden.logical_or(distance >= window);
-  const auto mask = at::zeros(hidden.sizes(), dtype);
+  const auto mask = at::zeros(hidden.sizes(), hidden.options().dtype(dtype));
   return mask.masked_fill(hidden, -std::numeric_limits<double>::infinity()).view({-1, 1, 1, longest});
 }
 
@@ -331,12 +332,14 @@ Tensor run_layers(const Network& network, const PackedTokens& tokens, std::vecto
                   const StreamVisitor& visit) {
   const ModelConfig& config = *network.config;
   const auto dtype = network.dtype();
+  const auto ids = tokens.ids.to(network.device());
+  const auto positions = tokens.positions.to(network.device());
   std::map<int64_t, std::vector<Tensor>> masks;  // by window
   for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
     const int64_t window = config.sliding_window(layer);
-    if (masks.count(window) == 0) masks[window] = tree_masks(config, tokens, window, dtype);
+    if (masks.count(window) == 0) masks[window] = tree_masks(config, tokens, positions, window, dtype);
   }
-  const auto rotaries = rotaries_at(config, tokens.positions, dtype);
+  const auto rotaries = rotaries_at(config, positions, dtype);
   const auto run_layer = [&config, network, tokens, masks, rotaries, key_values](size_t layer, const Tensor& x) {
     const auto normed = norm_if_there(config, x, network.weights->layers[layer].attention_norm);
     const auto qkv = project_attention(network, layer, normed, rotaries.of(config, layer));
@@ -351,7 +354,7 @@ Tensor run_layers(const Network& network, const PackedTokens& tokens, std::vecto
     return CheckpointedLayer::apply(x, at::TensorList(parameters), function);
   };
   const bool checkpointing = network.gradient_checkpointing && at::GradMode::is_enabled() && network.adapter != nullptr;
-  Tensor x = embed(network, tokens.ids);
+  Tensor x = embed(network, ids);
   for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
     x = checkpointing ? run_again(layer, x) : run_layer(layer, x);
     if (visit) x = visit(layer, x);
@@ -381,12 +384,13 @@ Tensor logits(const Network& network, const Tensor& hidden) {
   return cap == 0 ? plain : at::tanh(plain / cap) * cap;
 }
 
-KeyValueCache KeyValueCache::allocate(const ModelConfig& config, int64_t rows, int64_t capacity, at::ScalarType dtype) {
+KeyValueCache KeyValueCache::allocate(const ModelConfig& config, int64_t rows, int64_t capacity,
+                                      const at::TensorOptions& options) {
   KeyValueCache cache;
   const std::array<int64_t, 4> shape = {rows, config.num_key_value_heads, capacity, config.head_dim};
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     // zeros, not empty: masked places are still multiplied by 0, and 0 × NaN is NaN.
-    cache.layers.push_back({at::zeros(shape, dtype), at::zeros(shape, dtype)});
+    cache.layers.push_back({at::zeros(shape, options), at::zeros(shape, options)});
   }
   cache.lengths.assign(rows, 0);
   return cache;
@@ -422,13 +426,11 @@ Tensor decode_step(const Network& network, std::span<const int32_t> ids, KeyValu
   const int64_t repeat = config.num_attention_heads / config.num_key_value_heads;
   const int64_t longest = *std::max_element(cache.lengths.begin(), cache.lengths.begin() + rows) + 1;
 
-  const auto token_ids = at::empty({rows}, at::kLong);
-  const auto positions = at::empty({rows}, at::kLong);
-  for (int64_t row = 0; row < rows; ++row) {
-    token_ids.data_ptr<int64_t>()[row] = ids[row];
-    positions.data_ptr<int64_t>()[row] = cache.lengths[row];
-  }
-  const auto row_index = at::arange(rows, at::kLong);
+  const at::ArrayRef<int32_t> last_ids(ids.data(), ids.size());
+  const at::ArrayRef<int64_t> lengths(cache.lengths.data(), ids.size());
+  const auto token_ids = at::tensor(last_ids, at::kLong).to(network.device());
+  const auto positions = at::tensor(lengths, at::kLong).to(network.device());
+  const auto row_index = at::arange(rows, positions.options());
   const auto rotaries = rotaries_at(config, positions, dtype);
   // Query heads that share a key head become the rows of one attention call, so that each key is read once.
   const auto grouped_mask = [&](int64_t window) {

@@ -44,6 +44,9 @@ struct Network {
   /// A gradient computes each layer again from its input instead of keeping what it read (Chen 2016, arXiv 1604.06174).
   bool gradient_checkpointing = false;
   at::ScalarType dtype() const { return weights->embedding.scalar_type(); }
+  /// Where it computes, and hidden states, logits and keys are. Tokens and positions come from the CPU.
+  at::Device device() const { return weights->embedding.device(); }
+  at::TensorOptions options() const { return weights->embedding.options(); }  ///< both
 };
 
 /// Keys and values of one layer, [key_value_heads, tokens, head_dim] for packed tokens.
@@ -72,7 +75,9 @@ struct KeyValueCache {
   std::vector<Layer> layers;
   std::vector<int64_t> lengths;  ///< tokens held, per row
 
-  static KeyValueCache allocate(const ModelConfig& config, int64_t rows, int64_t capacity, at::ScalarType dtype);
+  /// options: dtype and device.
+  static KeyValueCache allocate(const ModelConfig& config, int64_t rows, int64_t capacity,
+                                const at::TensorOptions& options);
   /// Makes `row` hold these tokens of what a packed prefill returned, one range after the other.
   void load(int64_t row, const std::vector<LayerKeyValues>& prefilled, std::span<const TokenRange> ranges);
   /// Copies a row's tokens over another's: how the last row takes the place of a finished one, and a row splits.

@@ -23,7 +23,7 @@ void describe(const Run& run, const model::Model& original, const std::string& c
         {{"name", original.name},
          {"architecture", original.config.architecture},
          {"parameters", model::parameter_count(original.config)},
-         {"dtype", compute_dtype(run.recipe) == at::kBFloat16 ? "bf16" : "f32"}}}});
+         {"dtype", compute_options(run.recipe).dtype() == at::kBFloat16 ? "bf16" : "f32"}}}});
 }
 
 }  // namespace
@@ -33,9 +33,9 @@ void demo(const Run& run, const std::string& command) {
     say(fmt::format("{}: all stages are done", run.folder.path().string()));
     return;
   }
-  const auto dtype = compute_dtype(run.recipe);
+  const auto compute = compute_options(run.recipe);
   const auto& options = run.recipe.demo;
-  const auto original = model::load_model(run.recipe.model, dtype);
+  const auto original = model::load_model(run.recipe.model, compute);
   describe(run, original, command);
 
   const Stopwatch watch;
@@ -49,8 +49,9 @@ void demo(const Run& run, const std::string& command) {
   if (options.align) align_stage(run, original, benign);
   // The vendor's model when it needs no alignment: what is attacked first, and what is defended.
   const auto aligned =
-      options.align ? std::make_unique<model::Model>(model::load_model((run.folder.path() / "aligned").string(), dtype))
-                    : std::unique_ptr<model::Model>();
+      options.align
+          ? std::make_unique<model::Model>(model::load_model((run.folder.path() / "aligned").string(), compute))
+          : std::unique_ptr<model::Model>();
   const model::Model& undefended = aligned ? *aligned : original;
   if (aligned) eval_stage(run, "aligned", "Aligned", undefended, inputs);
 
@@ -63,7 +64,7 @@ void demo(const Run& run, const std::string& command) {
 
   defend_stage(run, undefended, benign);
   // What counts is what is released: rounded to bf16, saved, and loaded again.
-  const auto defended = model::load_model((run.folder.path() / "defended").string(), dtype);
+  const auto defended = model::load_model((run.folder.path() / "defended").string(), compute);
   const auto refusal = run.folder.result("defend")["refusal"].get<std::string>();
   certify_stage(run, defended, refusal);
   eval_stage(run, "defended", "Defended", defended, inputs);

@@ -179,7 +179,7 @@ double MemoryNeed::gib() const {
 }
 
 MemoryNeed memory_need(const std::string& command, const ModelConfig& config, const Recipe& recipe) {
-  const Sizes sizes{config, compute_dtype(recipe)};
+  const Sizes sizes{config, compute_options(recipe).dtype().toScalarType()};
   Sum sum(sizes);
   if (command == "demo") {
     // The original, the aligned and the defended model stay until the end; the last one shows attackers no
@@ -226,7 +226,7 @@ void check_memory(const std::string& command, const ModelConfig& config, const R
 }
 
 void check_memory(const std::string& command, const Recipe& recipe) {
-  if (std::getenv("BACKBURN_IGNORE_MEMORY") != nullptr) return;
+  if (std::getenv("BACKBURN_IGNORE_MEMORY") != nullptr || !model::device_of(recipe.device).is_cpu()) return;
   check_memory(command, model::config_of(model::find_model(recipe.model)), recipe, available_memory_gib());
 }
 

@@ -29,7 +29,8 @@ MemoryNeed memory_need(const std::string& command, const model::ModelConfig& con
 void check_memory(const std::string& command, const model::ModelConfig& config, const Recipe& recipe,
                   double available_gib);
 
-/// check_memory of the recipe's model on this machine. Does nothing when BACKBURN_IGNORE_MEMORY is set.
+/// check_memory of the recipe's model on this machine. Does nothing when BACKBURN_IGNORE_MEMORY is set, nor for a GPU,
+/// whose memory is its own.
 void check_memory(const std::string& command, const Recipe& recipe);
 
 }  // namespace backburn::run

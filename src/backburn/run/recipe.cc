@@ -56,6 +56,8 @@ Options options_of(Recipe& recipe) {
   options.add("model", recipe.model,
               "a name that `backburn pull` knows, a .gguf file, a Hugging Face folder, or a hub id (org/name)");
   options.add("dtype", recipe.dtype, "what the model computes in", {"auto", "bfloat16", "float32"});
+  options.add("device", recipe.device, "where it computes; auto: cuda where LibTorch finds such a device",
+              {"auto", "cpu", "cuda"});
   options.add("seed", recipe.seed, "of every random choice", at_least_0);
   options.add("show_completions", recipe.show_completions, "write harmful answers to logs and report as they are");
   std::vector<std::string> judges;
@@ -83,10 +85,12 @@ Options options_of(Recipe& recipe) {
   return options;
 }
 
-at::ScalarType compute_dtype(const Recipe& recipe) {
-  if (recipe.dtype == "bfloat16") return at::kBFloat16;
-  if (recipe.dtype == "float32") return at::kFloat;
-  return model::default_dtype();
+at::TensorOptions compute_options(const Recipe& recipe) {
+  const auto device = model::device_of(recipe.device);
+  const auto options = at::TensorOptions().device(device);
+  if (recipe.dtype == "bfloat16") return options.dtype(at::kBFloat16);
+  if (recipe.dtype == "float32") return options.dtype(at::kFloat);
+  return options.dtype(model::default_dtype(device));
 }
 
 PromptData load_data(const DataOptions& options) {

@@ -31,7 +31,8 @@ struct DemoOptions {
 /// Everything that decides a run, bound to YAML keys.
 struct Recipe {
   std::string model = "smollm2-135m-instruct";
-  std::string dtype = "auto";  ///< auto, bfloat16 or float32: what the model computes in
+  std::string dtype = "auto";   ///< auto, bfloat16 or float32: what the model computes in
+  std::string device = "auto";  ///< auto, cpu or cuda: where it computes
   int64_t seed = 1;
   bool show_completions = false;
   std::string judge = "rubric";
@@ -47,8 +48,8 @@ struct Recipe {
 /// All keys of a recipe. The recipe must outlive the result.
 Options options_of(Recipe& recipe);
 
-/// The dtype that the recipe asks for on this CPU.
-at::ScalarType compute_dtype(const Recipe& recipe);
+/// The device that the recipe asks for, and the dtype on it. Errors: cuda where there is none (usage).
+at::TensorOptions compute_options(const Recipe& recipe);
 
 /// The prompts of a recipe by role.
 struct PromptData {

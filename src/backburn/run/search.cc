@@ -32,7 +32,7 @@ struct Shared {
 
 std::unique_ptr<Shared> load_shared(const Run& run) {
   auto shared =
-      std::make_unique<Shared>(Shared{model::load_model(run.recipe.model, compute_dtype(run.recipe)), {}, {}});
+      std::make_unique<Shared>(Shared{model::load_model(run.recipe.model, compute_options(run.recipe)), {}, {}});
   shared->inputs = eval_inputs(run, shared->model);
   shared->prompts = attack_prompts(run, shared->model);
   return shared;

@@ -11,7 +11,7 @@ namespace backburn::train {
 
 at::Tensor values_of(const at::Tensor& value_head, const at::Tensor& hidden) {
   const int64_t width = hidden.size(1);
-  return at::mv(hidden.to(at::kFloat), value_head.narrow(0, 0, width)) + value_head[width];
+  return (at::mv(hidden.to(at::kFloat), value_head.narrow(0, 0, width)) + value_head[width]).cpu();
 }
 
 TokenAdvantages generalized_advantages(std::span<const double> rewards, std::span<const double> values,

@@ -17,7 +17,7 @@ struct CriticOptions {
   double cliprange_value = 0.2;  ///< how far a value may move from the one before the update
 };
 
-/// hidden [rows, hidden] · weights + bias, [rows] f32; value_head [hidden + 1] holds weights and bias.
+/// hidden [rows, hidden] · weights + bias, [rows] f32 on the CPU; value_head [hidden + 1] holds weights and bias.
 at::Tensor values_of(const at::Tensor& value_head, const at::Tensor& hidden);
 
 /// Generalized Advantage Estimation (Schulman 2015, arXiv 1506.02438, eq. 16) of answers laid end to end: an answer's

@@ -93,7 +93,7 @@ Forward forward(const Learner& learner, const Pass& pass, const GrpoOptions& opt
   const auto hidden =
       recorded ? model::recorded_hidden_states(network, pass.tokens, std::move(*recorded), pass.recorded_rows)
                : hidden_states(network, pass.tokens);
-  const auto states = hidden.index_select(0, pass.predictions.rows);
+  const auto states = states_at(hidden, pass.predictions);
   Forward result{{token_logprobs(network, states, pass.predictions.targets, options.temperature).logprobs,
                   pass.old_logprobs,
                   pass.reference_logprobs,

@@ -37,14 +37,18 @@ std::vector<at::Tensor> Learner::parameters() const {
 }
 
 Learner make_learner(const model::Model& base, const LoraOptions& lora, uint64_t seed) {
-  Learner learner{
-      &base, model::make_adapter(base.config, lora.r, lora.lora_alpha, seed), {}, 0, lora.gradient_checkpointing};
+  Learner learner{&base,
+                  model::make_adapter(base.config, lora.r, lora.lora_alpha, seed, base.network().device()),
+                  {},
+                  0,
+                  lora.gradient_checkpointing};
   learner.optimizer = make_optimizer_state(learner.parameters());
   return learner;
 }
 
 void add_value_head(Learner& learner) {
-  learner.value_head = at::zeros({learner.base->config.hidden_size + 1}, at::kFloat).requires_grad_(true);
+  const auto options = at::TensorOptions(at::kFloat).device(learner.base->network().device());
+  learner.value_head = at::zeros({learner.base->config.hidden_size + 1}, options).requires_grad_(true);
   learner.optimizer = make_optimizer_state(learner.parameters());
 }
 

@@ -44,9 +44,10 @@ class SelectedLogprob : public torch::autograd::Function<SelectedLogprob> {
   static variable_list forward(AutogradContext* context, const Tensor& hidden, const Tensor& head,
                                const Tensor& targets, double temperature, double softcap) {
     const int64_t rows = hidden.size(0);
-    auto logprobs = at::empty({rows}, at::kFloat);
-    auto entropies = at::empty({rows}, at::kFloat);
-    auto normalizers = at::empty({rows}, at::kFloat);
+    const auto options = hidden.options().dtype(at::kFloat);
+    auto logprobs = at::empty({rows}, options);
+    auto entropies = at::empty({rows}, options);
+    auto normalizers = at::empty({rows}, options);
     for_each_chunk(rows, head, [&](int64_t begin, int64_t size) {
       const auto logits = chunk_logits(hidden, head, begin, size, temperature, softcap);
       const auto normalizer = logits.logsumexp(-1);
@@ -75,7 +76,7 @@ class SelectedLogprob : public torch::autograd::Function<SelectedLogprob> {
       const auto logits = chunk_logits(hidden, head, begin, size, temperature, softcap);
       auto slope = at::exp(logits - normalizers.narrow(0, begin, size).unsqueeze(1)).neg_();
       const auto index = targets.narrow(0, begin, size).unsqueeze(1);
-      slope.scatter_add_(1, index, at::ones({size, 1}, at::kFloat));
+      slope.scatter_add_(1, index, at::ones({size, 1}, slope.options()));
       slope.mul_(gradients[0].narrow(0, begin, size).unsqueeze(1) / temperature);
       uncap_slope(slope, logits, temperature, softcap);
       hidden_gradient.narrow(0, begin, size).copy_(at::mm(slope.to(head.scalar_type()), head));
@@ -88,7 +89,7 @@ class Entropy : public torch::autograd::Function<Entropy> {
  public:
   static Tensor forward(AutogradContext* context, const Tensor& hidden, const Tensor& head, double temperature,
                         double softcap) {
-    auto entropies = at::empty({hidden.size(0)}, at::kFloat);
+    auto entropies = at::empty({hidden.size(0)}, hidden.options().dtype(at::kFloat));
     for_each_chunk(hidden.size(0), head, [&](int64_t begin, int64_t size) {
       const auto logprobs = at::log_softmax(chunk_logits(hidden, head, begin, size, temperature, softcap), -1);
       entropies.narrow(0, begin, size).copy_((logprobs.exp() * logprobs).sum(-1).neg_());
@@ -122,7 +123,7 @@ class Divergence : public torch::autograd::Function<Divergence> {
  public:
   static Tensor forward(AutogradContext* context, const Tensor& student, const Tensor& teacher, const Tensor& head,
                         double softcap) {
-    auto divergence = at::empty({student.size(0)}, at::kFloat);
+    auto divergence = at::empty({student.size(0)}, student.options().dtype(at::kFloat));
     for_each_chunk(student.size(0), head, [&](int64_t begin, int64_t size) {
       const auto wanted = at::log_softmax(chunk_logits(teacher, head, begin, size, 1.0, softcap), -1);
       const auto given = at::log_softmax(chunk_logits(student, head, begin, size, 1.0, softcap), -1);
@@ -295,25 +296,30 @@ Predictions answer_predictions(const model::PackedTokens& tokens,
 TokenLogprobs token_logprobs(const model::Network& network, const Tensor& hidden, const Tensor& targets,
                              double temperature) {
   const auto& packed = network.weights->packed;
-  const auto result = fits(packed, hidden) ? PackedSelectedLogprob::apply(hidden, packed, targets, temperature)
-                                           : SelectedLogprob::apply(hidden, network.weights->head, targets, temperature,
-                                                                    network.config->logit_softcap);
-  return {result[0], result[1]};
+  const auto result = fits(packed, hidden)
+                          ? PackedSelectedLogprob::apply(hidden, packed, targets, temperature)
+                          : SelectedLogprob::apply(hidden, network.weights->head, targets.to(hidden.device()),
+                                                   temperature, network.config->logit_softcap);
+  return {result[0].cpu(), result[1].cpu()};
 }
 
 Tensor token_entropies(const model::Network& network, const Tensor& hidden, double temperature) {
-  return Entropy::apply(hidden, network.weights->head, temperature, network.config->logit_softcap);
+  return Entropy::apply(hidden, network.weights->head, temperature, network.config->logit_softcap).cpu();
 }
 
 Tensor token_divergence(const model::Network& network, const Tensor& student, const Tensor& teacher) {
   const auto& packed = network.weights->packed;
   if (fits(packed, student) && fits(packed, teacher)) return PackedDivergence::apply(student, teacher, packed);
-  return Divergence::apply(student, teacher, network.weights->head, network.config->logit_softcap);
+  return Divergence::apply(student, teacher, network.weights->head, network.config->logit_softcap).cpu();
+}
+
+Tensor states_at(const Tensor& hidden, const Predictions& predictions) {
+  return hidden.index_select(0, predictions.rows.to(hidden.device()));
 }
 
 Tensor predicting_states(const model::Network& network, const model::PackedTokens& tokens,
                          const Predictions& predictions) {
-  return hidden_states(network, tokens).index_select(0, predictions.rows);
+  return states_at(hidden_states(network, tokens), predictions);
 }
 
 }  // namespace backburn::train

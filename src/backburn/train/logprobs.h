@@ -9,7 +9,7 @@
 
 namespace backburn::train {
 
-/// Which hidden state predicts which token, tree by tree, branch by branch.
+/// Which hidden state predicts which token, tree by tree, branch by branch. On the CPU.
 struct Predictions {
   at::Tensor rows;               ///< [predicted] int64: index of the packed token whose hidden state predicts
   at::Tensor targets;            ///< [predicted] int64: the token that follows
@@ -22,6 +22,8 @@ Predictions branch_predictions(const model::PackedTokens& tokens, std::span<cons
 /// Of every answer's every token, where branches are answers without their last token: nothing follows it, so its
 /// hidden state is not needed. answers: all branches of all trees in order.
 Predictions answer_predictions(const model::PackedTokens& tokens, std::span<const std::vector<int32_t>* const> answers);
+
+// Hidden states are where the network computes; what is one number a token is on the CPU, where losses are made of it.
 
 struct TokenLogprobs {
   at::Tensor logprobs;   ///< [predicted] f32, differentiable in `hidden`
@@ -40,6 +42,9 @@ at::Tensor token_entropies(const model::Network& network, const at::Tensor& hidd
 /// KL(π_teacher ‖ π_student) per row over the whole vocabulary, [rows] f32 nats, differentiable in `student`; both are
 /// hidden states [rows, hidden] before the network's frozen head. Made in parts like token_logprobs.
 at::Tensor token_divergence(const model::Network& network, const at::Tensor& student, const at::Tensor& teacher);
+
+/// The rows of `hidden` [tokens, …] that predict, [predicted, …].
+at::Tensor states_at(const at::Tensor& hidden, const Predictions& predictions);
 
 /// The part of each row that training needs: hidden_states of `tokens` at `predictions.rows`.
 at::Tensor predicting_states(const model::Network& network, const model::PackedTokens& tokens,

@@ -15,9 +15,9 @@ namespace backburn::train {
 OptimizerState make_optimizer_state(const std::vector<at::Tensor>& parameters) {
   OptimizerState state;
   for (const auto& parameter : parameters) {
-    state.first_moments.push_back(at::zeros(parameter.sizes(), parameter.scalar_type()));
-    state.second_moments.push_back(at::zeros(parameter.sizes(), parameter.scalar_type()));
-    state.steps.push_back(at::zeros({}, at::kFloat));
+    state.first_moments.push_back(at::zeros(parameter.sizes(), parameter.options()));
+    state.second_moments.push_back(at::zeros(parameter.sizes(), parameter.options()));
+    state.steps.push_back(at::zeros({}, parameter.options().dtype(at::kFloat)));
   }
   return state;
 }
@@ -40,12 +40,15 @@ double optimizer_step(const OptimizerOptions& options, double learning_rate, con
                       OptimizerState& state) {
   const Phase phase("optimizer");
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> gradients;
-  double square = 0;
+  std::vector<at::Tensor> gradients, squares;
   for (const auto& parameter : parameters) {
     gradients.push_back(parameter.grad().defined() ? parameter.grad() : at::zeros_like(parameter));
-    square += gradients.back().square().sum().item<double>();
+    squares.push_back(gradients.back().square().sum());
   }
+  double square = 0;
+  // Looked at all at once: a GPU would have to be waited for at each.
+  const auto all = at::stack(squares).to(at::kCPU, at::kDouble);
+  for (int64_t i = 0; i < all.size(0); ++i) square += all.data_ptr<double>()[i];
   const double norm = std::sqrt(square);
   if (!std::isfinite(norm)) {
     fail("training diverged: the gradient is not a number (norm {}); lower learning_rate", norm);

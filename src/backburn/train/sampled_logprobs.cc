@@ -59,7 +59,7 @@ double kept_logprob(std::span<const double> logprobs, int64_t target, const gene
 // ln π(target) row by row; logits [rows, vocab] f32.
 std::vector<double> row_logprobs(const at::Tensor& logits, std::span<const int64_t> targets,
                                  const generate::SamplingOptions& sampling) {
-  const auto logprobs = at::log_softmax(logits.to(at::kDouble) / sampling.temperature, -1).contiguous();
+  const auto logprobs = at::log_softmax(logits.to(at::kCPU, at::kDouble) / sampling.temperature, -1).contiguous();
   const int64_t vocabulary = logprobs.size(1);
   std::vector<double> found(targets.size());
   at::parallel_for(0, static_cast<int64_t>(targets.size()), 1, [&](int64_t begin, int64_t end) {
