@@ -7,6 +7,7 @@
 #include "backburn/base/available_memory.h"
 #include "backburn/base/error.h"
 #include "backburn/model/activations.h"
+#include "backburn/model/load.h"
 #include "backburn/model/packed.h"
 #include "backburn/model/source.h"
 
