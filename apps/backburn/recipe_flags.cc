@@ -16,7 +16,9 @@ void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model) {
                   "a recipe file, or a bundled one by name (demo, demo-vendor, smoke); may be given again: later ones "
                   "override earlier ones, key by key")
       ->allow_extra_args(false);
-  command.add_option("--set", flags.sets, "KEY=VALUE: one key of the recipe; may be given again. Lists: 1,2 or [\"a, b\", c]")
+  command
+      .add_option("--set", flags.sets,
+                  "KEY=VALUE: one key of the recipe; may be given again. Lists: 1,2 or [\"a, b\", c]")
       ->allow_extra_args(false);
   command.add_option("--seed", flags.seed, "of every random choice (default 1)")->check(CLI::NonNegativeNumber);
   command.add_option("--out", flags.out,
