@@ -143,8 +143,8 @@ def calibration_section(results: pathlib.Path) -> str:
             "`backburn report --calibration results`; one-sided exact tests at 99% ([certificate.md](certificate.md)).\n\n")
     text += table(["run", "stage", "attack", "groups", "expected", "seen", "p", "holds"], rows)
     if pooled := found["pooled"]:
-        text += (f"\nPooled, {pooled['runs']} runs: {pooled['with_differential']} of {pooled['groups']} groups seen, at most "
-                 f"{pooled['expected']:.3g} expected, p = {pooled['p_value']:.3g}: the bound {'holds' if pooled['holds'] else 'FAILS'}.\n")
+        text += (f"\nPooled, {pooled['runs']} runs: {pooled['with_differential']} of {pooled['groups']} groups had a reward differential, "
+                 f"at most {pooled['expected']:.3g} expected, p = {pooled['p_value']:.3g}: the bound {'holds' if pooled['holds'] else 'FAILS'}.\n")
     text += f"\nViolations: {', '.join(found['violations']) or 'none'}.\n\n"
     return text
 

@@ -14,7 +14,7 @@ using testing::HasSubstr;
 
 struct AttackStage : testing::Test, SmallRun {
   Json attacked() {
-    const Run now = run();
+    const auto now = run();
     attack_stage(now, job(), eval_inputs(now, model));
     return now.folder.result("attack");
   }
@@ -77,13 +77,13 @@ TEST_F(AttackStage, OtherErrorsStayErrors) {
 TEST_F(AttackStage, ACertifiedModelsAttacksSayWhetherTheyAreCovered) {
   AttackJob certified = job();
   certified.refusal = "NO";
-  const Run first = run("grpo");
+  const auto first = run("grpo");
   const Json result = attack_so_far(first, certified, eval_inputs(first, model));
   EXPECT_EQ(result["outside_certificate"], false);
   EXPECT_EQ(result["attack_prompt_signal"].size(), 3u);
   EXPECT_TRUE(result["forecast"]["holds"].get<bool>());
   recipe.attack.grpo.advantage.advantage_estimator = "gae";
-  const Run second = run("ppo");
+  const auto second = run("ppo");
   const Json outside = attack_so_far(second, certified, eval_inputs(second, model));
   EXPECT_EQ(outside["outside_certificate"], true);
   EXPECT_FALSE(outside.contains("forecast"));
@@ -103,10 +103,10 @@ Json steps_of(const Run& run) {
 TEST_F(AttackStage, GoesOnAfterAStopToTheSameBits) {
   recipe.attack.grpo.max_steps = 9;
   recipe.attack.grpo.optimizer.lr_scheduler_type = "linear";  // its end is that of the whole attack
-  const Run whole = run("whole");
+  const auto whole = run("whole");
   const auto inputs = eval_inputs(whole, model);
   attack_stage(whole, job(), inputs);
-  const Run parts = run("parts");
+  const auto parts = run("parts");
   AttackJob first = job();
   first.stop_after = 4;
   const Json stopped = attack_so_far(parts, first, inputs);

@@ -121,7 +121,7 @@ TEST_F(Searched, GoesOnWhereItWasAndKeepsNoAttackedWeights) {
   EXPECT_EQ(found["rounds"][0].size(), 4u);
   EXPECT_EQ(found["rounds"][0][0]["steps"], 1);
   EXPECT_EQ(found["rounds"][2][0]["steps"], 4);
-  EXPECT_EQ(found["worst"]["success"], 0.0);
+  EXPECT_LT(found["worst"]["success"].get<double>(), 0.1);
   for (const auto& entry : std::filesystem::recursive_directory_iterator(out)) {
     EXPECT_NE(entry.path().extension(), ".safetensors") << entry.path();
   }

@@ -18,8 +18,8 @@ Estimate wilson(int64_t successes, int64_t total);
 /// A mean with its percentile bootstrap interval (Efron 1979), 2,000 resamples drawn from a fixed seed.
 Estimate bootstrap_mean(std::span<const double> values);
 
-/// P(at least `successes` of independent events happen), each with its own probability, exactly (binomial_tail where
-/// all are equal). For a few successes of many events: time and rounding grow with their product.
+/// P(at least `successes` of independent events happen), each with its own probability, exactly: the binomial tail
+/// where all are equal. For a few successes of many events: time and rounding grow with their product.
 double poisson_binomial_tail(int64_t successes, std::span<const double> probabilities);
 
 /// How long something lasted, and whether it ended then or was merely watched no longer.
