@@ -98,7 +98,8 @@ void add_inspect(CLI::App& app) {
       "inspect", "what a model is: architecture, size, tokenizer, template, and the memory that each command needs");
   auto flags = std::make_shared<RecipeFlags>();
   command->add_option("MODEL", flags->model, model_help)->required();
-  command->add_option("--recipe", flags->recipe, "whose options the memory is estimated for (default: the defaults)");
+  command->add_option("--recipe", flags->recipes, "whose options the memory is estimated for (default: the defaults)")
+      ->allow_extra_args(false);
   command->add_option("--set", flags->sets, "KEY=VALUE: one key of the recipe; may be given again")
       ->allow_extra_args(false);
   command->add_option("--dtype", flags->dtype, "auto, bfloat16 or float32");

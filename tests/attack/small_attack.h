@@ -30,7 +30,7 @@ struct SmallAttack {
     options.grpo.max_completion_length = 8;
     options.grpo.optimizer.learning_rate = 0.02;
     options.grpo.lora = {.r = 4, .lora_alpha = 8};
-    options.demonstrations.demonstration_prefix = "Q";
+    options.demonstrations.demonstration_prefix = std::string("Q");  // g++ 12 warns of a literal here
     options.demonstrations.demonstration_length = 8;
     options.demonstrations.benign_demonstrations = 4;
   }
