@@ -94,8 +94,8 @@ TEST_F(OptionsTest, AListOfTextsMayBeEmpty) {
   EXPECT_THAT(fields_.rewards, ElementsAre("harm", "length"));
   options_.set("attack.rewards=[length, \"harm\"]");
   EXPECT_THAT(fields_.rewards, ElementsAre("length", "harm"));
-  EXPECT_THAT(error_in([&] { options_.set("attack.rewards=[harm, [length]]"); }), HasSubstr("list of plain values"));
-  EXPECT_THAT(error_in([&] { options_.set("attack.rewards=[harm"); }), HasSubstr("is no list"));
+  EXPECT_THAT(set_error_of("attack.rewards=[harm, [length]]"), HasSubstr("list of plain values"));
+  EXPECT_THAT(set_error_of("attack.rewards=[harm"), HasSubstr("is no list"));
   options_.set("attack.rewards=[]");
   EXPECT_THAT(fields_.rewards, ElementsAre());
   options_.set("attack.rewards=");
