@@ -175,7 +175,7 @@ class Real(unittest.TestCase):
             self.assertEqual({each["attack"] for each in found["rounds"][0]}, {"grpo"})
             self.assertFalse(list(pathlib.Path(folder).rglob("*.safetensors")))  # no attacked weights
             self.assertIn("Worst case of 2 trials", run(*search).stdout)
-            self.assertIn("| trial-01 | grpo | attack.learning_rate = ", results_table.search_section(pathlib.Path(folder)))
+            self.assertIn("| trial-01 | grpo | attack.name = grpo, attack.learning_rate = ", results_table.search_section(pathlib.Path(folder)))
 
     def test_recipes_override_each_other(self):
         with tempfile.TemporaryDirectory() as folder:
