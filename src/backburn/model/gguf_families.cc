@@ -178,7 +178,7 @@ RopeScaling scaling_of_factors(const GgufFile& file, const GgufTensor& stored, c
   const std::string origin = file.path().string();
   std::vector<float> factors(static_cast<size_t>(stored.values()));
   dequantize(stored.type, file.bytes(stored), factors);
-  RopeScaling scaling{"llama3", 1, 1, 4, 8192};
+  RopeScaling scaling{.type = "llama3", .original_max_position_embeddings = 8192};
   if (std::ssize(factors) == config.head_dim / 2) {
     scaling.factor = static_cast<double>(*std::max_element(factors.begin(), factors.end()));
     for (size_t i = 0; i < factors.size(); ++i) {
