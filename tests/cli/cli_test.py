@@ -154,7 +154,7 @@ class Real(unittest.TestCase):
             summary = json.loads(first.stdout)
             self.assertEqual([attack["name"] for attack in summary["attacks"]], ["grpo", "hot"])
             self.assertEqual(summary["worst"]["harm"], max(attack["harm"] for attack in summary["attacks"]))
-            self.assertIn("<table>", pathlib.Path(out, "comparison.html").read_text())
+            self.assertIn('<table class="heat">', pathlib.Path(out, "comparison.html").read_text())
             self.assertFalse(list(pathlib.Path(out).rglob("*.safetensors")))  # no attacked weights
             self.assertIn("| none | hot | 1 | 1 |", results_table.comparison_section(pathlib.Path(out)))
             began = time.monotonic()
