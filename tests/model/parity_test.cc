@@ -276,6 +276,7 @@ TEST_P(Tiny, DecodingWithACacheIsTheWholeSequence) {
   const Adapter adapter = formula_adapter(model_.config, 4);
   const Network network = model_.network(&adapter);
   const at::NoGradGuard no_grad;
+  const double rounding = 2e-5;  // LibTorch's sums run in another order on another number of threads
   // Rows of unequal length; the prompts are prefilled in one pack, the rest is fed token by token.
   const std::vector<Ids> sequences = {sequence_, {3, 9, 27, 17, 51, 25, 11, 33}, {60, 61, 62, 63, 3, 4, 5, 6, 7, 8}};
   const std::vector<int64_t> prompts = {5, 1, 4};
@@ -297,14 +298,14 @@ TEST_P(Tiny, DecodingWithACacheIsTheWholeSequence) {
     const auto found = logits(network, decode_step(network, ids, cache));
     for (size_t row = 0; row < 3; ++row) {
       const auto expected = sequence_logits(network, sequences[row])[prompts[row] + step];
-      EXPECT_LT(largest_gap(found[static_cast<int64_t>(row)], expected), 1e-5) << row << " at " << step;
+      EXPECT_LT(largest_gap(found[static_cast<int64_t>(row)], expected), rounding) << row << " at " << step;
     }
   }
   // The last row takes the place of the first.
   cache.copy_row(2, 0);
   const auto found = logits(network, decode_step(network, Ids{sequences[2][8], sequences[1][5]}, cache));
-  EXPECT_LT(largest_gap(found[0], sequence_logits(network, sequences[2])[8]), 1e-5);
-  EXPECT_LT(largest_gap(found[1], sequence_logits(network, sequences[1])[5]), 1e-5);
+  EXPECT_LT(largest_gap(found[0], sequence_logits(network, sequences[2])[8]), rounding);
+  EXPECT_LT(largest_gap(found[1], sequence_logits(network, sequences[1])[5]), rounding);
 }
 
 // Of a large gradient the golden keeps the norm and 16 entries.

@@ -112,13 +112,15 @@ TEST(Calibration, DynamicSamplingIsNotPooled) {
 
 // The kept runs of results/ are older than attack_prompt_signal: their certificates have the prompts' p.
 TEST(Calibration, ReadsTheKeptRuns) {
-  const Json found = calibrate({std::filesystem::path(SOURCE_DIR) / "results"});
+  const auto results = std::filesystem::path(SOURCE_DIR) / "results";
+  const Json found = calibrate({results});
   EXPECT_GE(found["pooled"]["runs"].get<int64_t>(), 4);
   for (const Json& run : found["runs"]) {
     if (!run["pooled"].get<bool>()) continue;
     EXPECT_EQ(run["groups"], 800) << run;
   }
-  EXPECT_NEAR(found["runs"][1]["expected"].get<double>(), 0.548, 1e-3);
+  const Json summary = Json::parse(read_file(results / "demo-smollm2-seed-1/summary.json"));  // its own words
+  EXPECT_NEAR(found["runs"][1]["expected"].get<double>(), summary["forecast"]["expected"].get<double>(), 1e-3);
 }
 
 TEST(Calibration, AMissingFolderIsNamed) {
