@@ -11,20 +11,12 @@
 #include "attack/small_attack.h"
 #include "backburn/base/error.h"
 #include "backburn/base/files.h"
+#include "base/error_of.h"
 
 namespace backburn::attack {
 namespace {
 
 using testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-    return "no error";
-  } catch (const Error& error) {
-    return error.what();
-  }
-}
 
 double mean_of(const std::vector<double>& values, size_t begin, size_t count) {
   return std::accumulate(values.begin() + begin, values.begin() + begin + count, 0.0) / static_cast<double>(count);

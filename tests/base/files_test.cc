@@ -6,21 +6,13 @@
 #include <functional>
 
 #include "backburn/base/error.h"
+#include "base/error_of.h"
 
 namespace backburn {
 namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 class Files : public testing::Test {
  protected:

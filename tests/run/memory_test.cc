@@ -5,6 +5,7 @@
 
 #include "backburn/base/error.h"
 #include "backburn/model/packed.h"
+#include "base/error_of.h"
 
 namespace backburn::run {
 namespace {
@@ -42,12 +43,7 @@ model::ModelConfig eight_billion() {
 }
 
 std::string error_of(const std::string& command, const model::ModelConfig& config, double available) {
-  try {
-    check_memory(command, config, {}, available);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
+  return backburn::error_of([&] { check_memory(command, config, {}, available); });
 }
 
 TEST(Memory, IsAboutWhatWasMeasured) {

@@ -8,20 +8,12 @@
 #include "backburn/base/files.h"
 #include "backburn/run/recipe.h"
 #include "backburn/run/report_data.h"
+#include "base/error_of.h"
 
 namespace backburn::run {
 namespace {
 
 using testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-    return "no error";
-  } catch (const Error& error) {
-    return error.what();
-  }
-}
 
 TEST(Recipe, BundledOnesLoad) {
   std::set<std::string> attacks;
