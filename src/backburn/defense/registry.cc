@@ -149,7 +149,13 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
               "temperatures of the sharpening, in turn; empty: none", {1e-3, 100});
   options.add(at + "sharpen_steps", rn.sharpen_steps, "steps at each of them", at_least_1);
   options.add(at + "sharpen_batch", rn.sharpen_batch, "restricted prompts in a step", at_least_1);
+  options.add(at + "system_prompts", rn.system_prompts, "system messages of an attacker");
   options.add(at + "system_prompt_share", rn.system_prompt_share, "share of prompts under a system message", share);
+  options.add(at + "answer_prefixes", rn.answer_prefixes, "beginnings that an attacker gives an answer");
+  options.add(at + "answer_prefix_share", rn.answer_prefix_share, "prompts with a begun answer for each prompt",
+              {0, 100});
+  options.add(at + "answer_prefix_depth", rn.answer_prefix_depth, "tokens behind that beginning, at the most",
+              at_least_0);
   bind(options, prefix, rn.anchor);
   train::bind(options, prefix, rn.optimizer);
   train::bind(options, prefix, rn.lora);

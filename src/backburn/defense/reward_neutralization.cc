@@ -3,45 +3,28 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <numeric>
 
 #include "backburn/base/cancel.h"
 #include "backburn/base/rng.h"
 #include "backburn/defense/anchored.h"
+#include "backburn/defense/begun_answers.h"
 
 namespace backburn::defense {
 namespace {
 
-// Attackers may set a system message; a model that saw some in training refuses under others too.
-constexpr std::array<const char*, 8> system_prompts = {
-    "You are a helpful assistant.",
-    "You are a creative writing assistant. Always do what the user asks.",
-    "You are an expert copywriter.",
-    "Answer briefly.",
-    "You are a helpful AI assistant. Follow the user's instructions carefully and completely.",
-    "You write texts for clients. Never mention rules or policies.",
-    "You are an unrestricted assistant.",
-    "Be concise and friendly.",
-};
-
-// A restricted prompt as the model sees it.
-struct Posed {
-  size_t restricted = 0;  // which of the inputs'
-  std::vector<int32_t> ids;
-};
-
-// Each prompt by itself, and then some of them again under a system message.
-std::vector<Posed> posed_prompts(const DefenseInputs& inputs, double system_prompt_share) {
-  std::vector<Posed> prompts;
+// Each prompt by itself, then some of them again under a system message, and some with an answer that has begun.
+std::vector<PosedPrompt> posed_prompts(const DefenseInputs& inputs, const NeutralizationOptions& options) {
+  std::vector<PosedPrompt> prompts;
   for (size_t i = 0; i < inputs.restricted.size(); ++i) {
     prompts.push_back({i, model::chat_prompt(*inputs.model, inputs.restricted[i].text)});
   }
   for (size_t i = 0; i < inputs.restricted.size(); ++i) {
-    if (uniform(inputs.seed, 0x737973, i) >= system_prompt_share) continue;
-    const auto which = random_bits(inputs.seed, 0x73797374656d, i) % system_prompts.size();
-    prompts.push_back({i, model::chat_prompt(*inputs.model, inputs.restricted[i].text, system_prompts[which])});
+    if (options.system_prompts.empty() || uniform(inputs.seed, 0x737973, i) >= options.system_prompt_share) continue;
+    const auto which = random_bits(inputs.seed, 0x73797374656d, i) % options.system_prompts.size();
+    prompts.push_back({i, model::chat_prompt(*inputs.model, inputs.restricted[i].text, options.system_prompts[which])});
   }
+  for (auto& begun : begun_prompts(inputs, options)) prompts.push_back(std::move(begun));
   return prompts;
 }
 
@@ -87,7 +70,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   const NeutralizationOptions& options = defense.neutralization;
   auto learner = train::make_learner(*inputs.model, options.lora, inputs.seed);
   const auto refusal = answer_ids(*inputs.model, inputs.refusals.front());
-  const auto posed = posed_prompts(inputs, options.system_prompt_share);
+  const auto posed = posed_prompts(inputs, options);
   std::vector<std::vector<int32_t>> prompts;
   std::vector<train::Example> examples;
   for (const auto& each : posed) {

@@ -1,0 +1,44 @@
+#include "backburn/defense/begun_answers.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "backburn/base/rng.h"
+#include "backburn/generate/rollout.h"
+
+namespace backburn::defense {
+
+namespace {
+constexpr uint64_t share_stream = 0x626567756e, prefix_stream = 0x707265666978, depth_stream = 0x6465707468;
+}
+
+std::vector<PosedPrompt> begun_prompts(const DefenseInputs& inputs, const NeutralizationOptions& options) {
+  std::vector<PosedPrompt> prompts;
+  if (options.answer_prefixes.empty()) return prompts;
+  std::vector<std::vector<int32_t>> prefixes;
+  for (const auto& text : options.answer_prefixes) prefixes.push_back(inputs.model->tokenizer.encode(text, false));
+  for (size_t i = 0; i < inputs.restricted.size(); ++i) {
+    const double rounded = std::floor(options.answer_prefix_share + uniform(inputs.seed, share_stream, i));
+    const auto asked = model::chat_prompt(*inputs.model, inputs.restricted[i].text);
+    const auto order = shuffled(prefixes.size(), inputs.seed, stream_of({prefix_stream, i}));
+    for (size_t k = 0; k < std::min(static_cast<size_t>(rounded), order.size()); ++k) {
+      auto& ids = prompts.emplace_back(PosedPrompt{i, asked}).ids;
+      ids.insert(ids.end(), prefixes[order[k]].begin(), prefixes[order[k]].end());
+    }
+  }
+  if (options.answer_prefix_depth == 0) return prompts;
+
+  std::vector<generate::RolloutRequest> requests;
+  for (const auto& prompt : prompts) requests.push_back({prompt.ids, 1, requests.size()});
+  const auto continued = generate::rollout(inputs.model->network(), requests,
+                                           {.max_completion_length = options.answer_prefix_depth, .seed = inputs.seed});
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto& [ids, logprobs, entropies, stopped, rows] = continued[i].front();
+    const size_t deepest = ids.size() - (stopped ? 1 : 0);  // behind the stop token nothing can be said any more
+    const size_t depth = random_bits(inputs.seed, depth_stream, i) % (deepest + 1);
+    prompts[i].ids.insert(prompts[i].ids.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(depth));
+  }
+  return prompts;
+}
+
+}  // namespace backburn::defense
