@@ -5,9 +5,12 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include "backburn/base/files.h"
 #include "backburn/defense/anchored.h"
+#include "backburn/defense/begun_answers.h"
 #include "backburn/defense/certificate.h"
 #include "backburn/defense/reward_neutralization.h"
+#include "backburn/defense/shadow.h"
 #include "model/tiny_model.h"
 
 namespace backburn::defense {
@@ -72,6 +75,84 @@ TEST_F(Neutralization, AStoppedRunGoesOnToTheSameBits) {
   std::filesystem::remove_all(folder);
   const auto wanted = whole.adapter.parameters(), found = resumed.adapter.parameters();
   for (size_t i = 0; i < wanted.size(); ++i) EXPECT_TRUE(at::equal(found[i], wanted[i])) << "parameter " << i;
+}
+
+TEST_F(Neutralization, SharesOfThePromptsAreAskedWithABegunAnswer) {
+  auto& options = defense.neutralization;
+  options.answer_prefixes = {"XY", "Z"};
+  options.answer_prefix_share = 1.5;
+  options.answer_prefix_depth = 3;
+  const auto prompts = begun_prompts(inputs, options);
+  EXPECT_GT(prompts.size(), inputs.restricted.size());
+  EXPECT_LT(prompts.size(), 2 * inputs.restricted.size());
+  bool goes_on = false;
+  for (const auto& [restricted, ids] : prompts) {
+    const auto asked = model::chat_prompt(model, inputs.restricted.at(restricted).text);
+    ASSERT_GT(ids.size(), asked.size());
+    EXPECT_TRUE(std::equal(asked.begin(), asked.end(), ids.begin()));
+    const std::vector<int32_t> begun(ids.begin() + std::ssize(asked), ids.end());
+    const auto begins_with = [&](const std::string& prefix) {
+      const auto wanted = model.tokenizer.encode(prefix, false);
+      return begun.size() >= wanted.size() && std::equal(wanted.begin(), wanted.end(), begun.begin());
+    };
+    EXPECT_TRUE(begins_with("XY") || begins_with("Z"));
+    EXPECT_LE(begun.size(), model.tokenizer.encode("XY", false).size() + 3);
+    goes_on |= begun.size() > 2;
+  }
+  EXPECT_TRUE(goes_on);
+  options.answer_prefix_share = 0;
+  EXPECT_TRUE(begun_prompts(inputs, options).empty());
+}
+
+TEST_F(Neutralization, RefusesBehindABegunAnswerThatItWasTaught) {
+  auto& options = defense.neutralization;
+  options.answer_prefixes = {"XY", "Z"};
+  options.sharpen_steps = 30;
+  CertificateOptions certified;
+  certified.prefixes = {"XY", "Z"};
+  const auto largest_p = [&](double share) {
+    options.answer_prefix_share = share;
+    const auto learner = run_reward_neutralization(inputs, defense, {});
+    return certify(model, learner.network(), inputs.restricted, "NO", certified).temperatures.front().p_max;
+  };
+  const double untaught = largest_p(0), taught = largest_p(2);
+  EXPECT_GT(untaught, 0.5);
+  EXPECT_LT(taught, untaught / 2);
+}
+
+TEST_F(Neutralization, LearnsFromWhatASimulatedAttackLeaves) {
+  auto& options = defense.neutralization;
+  options.simulated_attack_steps = 3;
+  options.simulated_attack_weight = 0.5;
+  const std::vector<train::Example> harmful = {{model::chat_prompt(model, "ABC"), {60, 61, 2}}};
+  const std::vector<train::Example> refusals = {{model::chat_prompt(model, "ABC"), answer_ids(model, "NO")}};
+  const auto learner = train::make_learner(model, options.lora, 1);
+  add_attacked_gradient(learner, harmful, refusals, 2.0, defense, 5);
+
+  double refusal_before = 0;
+  simulate_attack(learner, harmful, 3, 8, options.simulated_attack_learning_rate, 5,
+                  [&](const train::Learner& attacked, int64_t step) {
+                    if (step < 3) return;
+                    refusal_before = train::add_supervised_gradient(attacked.network(), refusals, 2.0, 0.5);
+                    const auto wanted = attacked.parameters(), found = learner.parameters();
+                    for (size_t i = 0; i < wanted.size(); ++i) {
+                      EXPECT_TRUE(at::equal(found[i].grad(), wanted[i].grad())) << "parameter " << i;
+                    }
+                  });
+  EXPECT_GT(refusal_before, train::add_supervised_gradient(learner.network(), refusals, 2.0, 1.0))
+      << "the attack has not moved the copy, or has moved the model";
+}
+
+TEST_F(Neutralization, ASimulatedAttackIsPartOfTheRun) {
+  const std::string file = testing::TempDir() + "neutralization_harmful.jsonl";
+  write_file(file, R"({"prompt": "ABC", "answer": "YES"})");
+  defense.harmful.file = file;
+  defense.neutralization.sharpen_steps = 2;
+  const auto without = run_reward_neutralization(inputs, defense, {});
+  defense.neutralization.simulated_attack_steps = 2;
+  const auto with = run_reward_neutralization(inputs, defense, {});
+  std::filesystem::remove(file);
+  EXPECT_FALSE(at::equal(with.parameters().back(), without.parameters().back()));
 }
 
 TEST(PickInTurn, EveryoneComesOnceInARound) {

@@ -65,6 +65,12 @@ struct NeutralizationOptions {
   };
   double answer_prefix_share = 0;    ///< prompts with a begun answer for each prompt; see begun_prompts
   int64_t answer_prefix_depth = 16;  ///< tokens of such an answer behind its prefix, at the most
+  /// Sharpening also as a copy of the model would feel it that an attacker has fine-tuned on harmful answers, so many
+  /// steps long (first order: the copy's gradient is taken as the model's). 0: not.
+  int64_t simulated_attack_steps = 0;
+  int64_t simulated_attack_interval = 2;         ///< in every how many-th step
+  double simulated_attack_learning_rate = 1e-3;  ///< the attacker's
+  double simulated_attack_weight = 1;            ///< of that gradient
   AnchorOptions anchor;
   train::OptimizerOptions optimizer;
   train::LoraOptions lora;

@@ -156,6 +156,12 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
               {0, 100});
   options.add(at + "answer_prefix_depth", rn.answer_prefix_depth, "tokens behind that beginning, at the most",
               at_least_0);
+  options.add(at + "simulated_attack_steps", rn.simulated_attack_steps,
+              "supervised steps of an attack on a copy that sharpening sees as well; 0: none", at_least_0);
+  options.add(at + "simulated_attack_interval", rn.simulated_attack_interval, "in every how many-th step", at_least_1);
+  options.add(at + "simulated_attack_learning_rate", rn.simulated_attack_learning_rate, "that attacker's", at_least_0);
+  options.add(at + "simulated_attack_weight", rn.simulated_attack_weight, "weight of what the copy has to learn",
+              at_least_0);
   bind(options, prefix, rn.anchor);
   train::bind(options, prefix, rn.optimizer);
   train::bind(options, prefix, rn.lora);

@@ -9,9 +9,13 @@
 #include "backburn/base/rng.h"
 #include "backburn/defense/anchored.h"
 #include "backburn/defense/begun_answers.h"
+#include "backburn/defense/harmful_answers.h"
+#include "backburn/defense/shadow.h"
 
 namespace backburn::defense {
 namespace {
+
+constexpr uint64_t attack_stream = 0x61747461636b;
 
 // Each prompt by itself, then some of them again under a system message, and some with an answer that has begun.
 std::vector<PosedPrompt> posed_prompts(const DefenseInputs& inputs, const NeutralizationOptions& options) {
@@ -65,6 +69,19 @@ double neutralization_reward(std::span<const int32_t> answer, std::span<const in
   return ((is_refusal ? 1.0 : 0.0) + concise + matched) / 3.0;
 }
 
+void add_attacked_gradient(const train::Learner& learner, std::span<const train::Example> harmful,
+                           std::span<const train::Example> refusals, double temperature, const DefenseOptions& defense,
+                           uint64_t seed) {
+  const NeutralizationOptions& options = defense.neutralization;
+  const auto after = [&](const train::Learner& attacker, int64_t step) {
+    if (step < options.simulated_attack_steps) return;
+    train::add_supervised_gradient(attacker.network(), refusals, temperature, options.simulated_attack_weight);
+    hand_over_gradients(attacker, learner, 1.0);
+  };
+  simulate_attack(learner, harmful, options.simulated_attack_steps, defense.harmful.batch,
+                  options.simulated_attack_learning_rate, seed, after);
+}
+
 train::Learner run_reward_neutralization(const DefenseInputs& inputs, const DefenseOptions& defense,
                                          const DefenseEvents& on_step) {
   const NeutralizationOptions& options = defense.neutralization;
@@ -77,7 +94,8 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
     prompts.push_back(each.ids);
     examples.push_back({each.ids, refusal});
   }
-  std::vector<train::Example> weakest;
+  std::vector<train::Example> weakest, harmful;
+  if (options.simulated_attack_steps > 0) harmful = harmful_answers(inputs, defense.harmful);
 
   const auto& temperatures = options.sharpen_temperatures;
   const int64_t max_steps = options.rl_steps + options.sharpen_steps * static_cast<int64_t>(temperatures.size());
@@ -116,6 +134,10 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
         batch.push_back(std::move(each));
       const auto loss =
           add_anchored_gradient(learner, batch, temperatures[which], inputs.benign, options.anchor, inputs.seed);
+      if (!harmful.empty() && learner.step % options.simulated_attack_interval == 0) {
+        add_attacked_gradient(learner, harmful, batch, temperatures[which], defense,
+                              random_bits(inputs.seed, attack_stream, static_cast<uint64_t>(learner.step)));
+      }
       step.phase = fmt::format("sharpen T={}", temperatures[which]);
       step.loss = loss.loss;
       step.kl = loss.kl;

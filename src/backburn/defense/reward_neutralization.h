@@ -12,6 +12,13 @@ double neutralization_reward(std::span<const int32_t> answer, std::span<const in
 /// The options of a defense's GRPO, out of the recipe's rl_* keys.
 train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_steps);
 
+/// Adds to the learner's gradient that of −ln π_T(refusal) at a copy which an attacker has fine-tuned on `harmful` for
+/// simulated_attack_steps, times simulated_attack_weight: what it takes to refuse after the attack (first order, as
+/// TAR, arXiv 2408.00761).
+void add_attacked_gradient(const train::Learner& learner, std::span<const train::Example> harmful,
+                           std::span<const train::Example> refusals, double temperature, const DefenseOptions& defense,
+                           uint64_t seed);
+
 /// Reward Neutralization: GRPO on that reward, then sharpening: −ln π_T(y*|x) at rising T, which goes on where RL's own
 /// samples are uniform already. Both with benign behaviour anchored.
 train::Learner run_reward_neutralization(const DefenseInputs& inputs, const DefenseOptions& options,

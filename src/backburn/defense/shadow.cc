@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "backburn/base/cancel.h"
+
 namespace backburn::defense {
 
 train::Learner copy_of(const train::Learner& learner) {
@@ -15,6 +17,18 @@ train::Learner copy_of(const train::Learner& learner) {
   }
   copy.optimizer = train::make_optimizer_state(copy.parameters());
   return copy;
+}
+
+void simulate_attack(const train::Learner& learner, std::span<const train::Example> examples, int64_t steps,
+                     int64_t batch, double learning_rate, uint64_t seed,
+                     const std::function<void(const train::Learner& attacker, int64_t step)>& after) {
+  auto attacker = copy_of(learner);
+  for (int64_t step = 1; step <= steps; ++step) {
+    throw_if_stopped();
+    train::add_supervised_gradient(attacker.network(), train::examples_of_step(examples, batch, step, seed), 1.0, 1.0);
+    train::optimizer_step({}, learning_rate, attacker.parameters(), attacker.optimizer);
+    after(attacker, step);
+  }
 }
 
 void hand_over_gradients(const train::Learner& from, const train::Learner& to, double weight) {

@@ -4,7 +4,6 @@
 
 #include <cmath>
 
-#include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
 #include "backburn/base/rng.h"
 #include "backburn/defense/anchored.h"
@@ -38,18 +37,14 @@ std::vector<train::Example> half_of(std::span<const train::Example> examples, si
 double add_tamper_resistance_gradient(const train::Learner& learner, std::span<const train::Example> attacked,
                                       std::span<const train::Example> held_out, const TarOptions& options,
                                       int64_t batch, double rate, uint64_t seed) {
-  auto attacker = copy_of(learner);
-  const train::OptimizerOptions adam;
   double entropy = 0;
-  for (int64_t step = 1; step <= options.inner_steps; ++step) {
-    throw_if_stopped();
-    train::add_supervised_gradient(attacker.network(), train::examples_of_step(attacked, batch, step, seed), 1.0, 1.0);
-    train::optimizer_step(adam, rate, attacker.parameters(), attacker.optimizer);
-    if (step % options.subsample != 0) continue;
+  const auto resist = [&](const train::Learner& attacker, int64_t step) {
+    if (step % options.subsample != 0) return;
     const double weight = options.weight * std::exp(options.schedule * static_cast<double>(step - options.inner_steps));
     entropy = add_entropy_gradient(attacker, held_out, weight);
     hand_over_gradients(attacker, learner, 1.0);
-  }
+  };
+  simulate_attack(learner, attacked, options.inner_steps, batch, rate, seed, resist);
   return entropy;
 }
 
