@@ -160,8 +160,9 @@ TEST(Certified, IsWhatTheBoundSpeaksOf) {
   EXPECT_FALSE(with([](auto& o) { o.grpo.advantage.advantage_estimator = "gae"; }));
   EXPECT_FALSE(with([](auto& o) { o.name = "sft"; }));
   EXPECT_FALSE(with([](auto& o) { o.start.warm_start = {"weight-noise"}; }));
-  EXPECT_FALSE(with([](auto& o) { o.pose.answer_prefix = "Sure"; }));
-  EXPECT_FALSE(with([](auto& o) { o.pose.system_prompts = {"Be kind."}; }));
+  EXPECT_TRUE(with([](auto& o) { o.pose.answer_prefix = "Sure"; }));
+  EXPECT_TRUE(with([](auto& o) { o.pose.system_prompts = {"Be kind."}; }));
+  EXPECT_FALSE(with([](auto& o) { o.pose.few_shot = 1; }));
   EXPECT_FALSE(with([](auto& o) { o.grpo.loss.beta = 0.01; }));
   EXPECT_FALSE(with([](auto& o) { o.grpo.loss.entropy_coef = 0.01; }));
 }

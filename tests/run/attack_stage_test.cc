@@ -82,6 +82,11 @@ TEST_F(AttackStage, ACertifiedModelsAttacksSayWhetherTheyAreCovered) {
   EXPECT_EQ(result["outside_certificate"], false);
   EXPECT_EQ(result["attack_prompt_signal"].size(), 3u);
   EXPECT_TRUE(result["forecast"]["holds"].get<bool>());
+  recipe.attack.pose.answer_prefix = "ABC";
+  const auto begun = run("begun");
+  const Json behind = attack_so_far(begun, certified, eval_inputs(begun, model));
+  EXPECT_EQ(behind["outside_certificate"], false);
+  EXPECT_NE(behind["draws"], result["draws"]);
   recipe.attack.grpo.advantage.advantage_estimator = "gae";
   const auto second = run("ppo");
   const Json outside = attack_so_far(second, certified, eval_inputs(second, model));

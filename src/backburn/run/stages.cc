@@ -175,8 +175,11 @@ defense::DefenseInputs defense_inputs(const Run& run, const model::Model& model,
 }
 
 // What a certificate must assume to speak of this attack: its sampling, and the prompts as it puts them.
-defense::CertificateOptions as_attacked(const train::GrpoOptions& grpo) {
+defense::CertificateOptions as_attacked(const attack::AttackOptions& attack) {
+  const train::GrpoOptions& grpo = attack.grpo;
   defense::CertificateOptions options;
+  options.system_prompts = attack.pose.system_prompts;
+  if (!attack.pose.answer_prefix.empty()) options.prefixes = {attack.pose.answer_prefix};
   options.temperatures = {grpo.temperature};
   options.top_p = grpo.top_p;
   options.top_k = grpo.top_k;
@@ -256,9 +259,8 @@ void hold_against_bound(const AttackJob& job, const attack::AttackOptions& optio
                         const std::vector<Json>& steps, Json& result) {
   result["outside_certificate"] = !attack::is_certified(options);
   if (!attack::is_certified(options)) return;
-  const auto bound =
-      defense::certify(*job.model, job.model->network(), job.prompts, job.refusal, as_attacked(options.grpo))
-          .temperatures.front();
+  const auto bound = defense::certify(*job.model, job.model->network(), job.prompts, job.refusal, as_attacked(options))
+                         .temperatures.front();
   std::vector<double> signals;
   for (const auto& row : bound.rows) signals.push_back(defense::signal_bound(row.p, options.grpo.num_generations));
   result["forecast"] = defense::check_forecast(observed_steps(steps, signals)).to_json();
@@ -273,7 +275,9 @@ void hold_against_bound(const AttackJob& job, const attack::AttackOptions& optio
                      {"num_generations", grpo.num_generations},
                      {"prompts_per_step", grpo.prompts_per_step},
                      {"max_completion_length", grpo.max_completion_length},
-                     {"max_num_gen_batches", grpo.max_num_gen_batches}};
+                     {"max_num_gen_batches", grpo.max_num_gen_batches},
+                     {"system_prompts", options.pose.system_prompts},
+                     {"answer_prefix", options.pose.answer_prefix}};
 }
 
 // Logs a defense's steps and shows its progress.
