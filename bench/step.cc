@@ -72,7 +72,7 @@ int main() {
   fast.config.stop_token_ids.clear();  // all answers of full length
   auto slow = fast;
   slow.weights.packed.reset();
-  const auto adapter = model::make_adapter(fast.config, 16, 32, 1);
+  const auto adapter = model::make_adapter(fast.config, {}, 1);
   const auto trees = some_trees();
   const auto tokens = model::pack(trees);
   std::vector<double> update[2], rollout[2];

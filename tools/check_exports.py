@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Opens in Transformers and PEFT what backburn writes: the Hugging Face folder and the adapter of every tiny model.
+"""Opens in Transformers and PEFT what backburn writes: the Hugging Face folder and the adapter of every tiny model, of some of
+them also an rsLoRA adapter over three kinds of layers and a DoRA adapter.
 
     tools/check_exports.py [BUILD_FOLDER]          (build/release)
 
-tests/model/parity_test.cc writes them in f32. Each folder must load without a missing or unexpected tensor; its logits, its
-greedy tokens, its tokenizer, and with the adapter under PEFT the log-probabilities must be those of the goldens, which
-Transformers and PEFT made of the original (tools/make_model_goldens.py). Packages: tools/requirements-reference.txt.
+tests/model/parity_test.cc and adapter_test.cc write them in f32. Each folder must load without a missing or unexpected tensor; its
+logits, its greedy tokens, its tokenizer, and with each adapter under PEFT the log-probabilities must be those of the goldens, which
+Transformers and PEFT made of the original (tools/make_model_goldens.py, tools/make_adapter_goldens.py). Packages: tools/requirements-reference.txt.
 """
 
+import copy
 import json
 import os
 import subprocess
@@ -23,7 +25,8 @@ DATA = ROOT / "tests/model/data"
 
 
 def write_exports(build, folder):
-    tests = "*Tiny.SavedAndLoadedAgainItIsTheSameModel*:*Tiny.AnAdapterSavedAndLoadedAgainIsTheSame*"
+    tests = "*Tiny.SavedAndLoadedAgainItIsTheSameModel*:*Tiny.AnAdapterSavedAndLoadedAgainIsTheSame*:"
+    tests += "*PeftGolden.WhatPeftWroteIsWrittenAsPeftWroteIt*"
     subprocess.run([build / "tests/test_model", f"--gtest_filter={tests}", "--gtest_brief=1"], check=True,
                    env={**os.environ, "BACKBURN_KEEP_EXPORTS": str(folder)})
 
@@ -37,9 +40,26 @@ def greedy(model, ids, count):
     return output
 
 
+def adapter_gap(model, folder, pairs):
+    """The largest distance from the pairs' log-probabilities, and the adapter's tensors that the file lacks or PEFT does not know."""
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+    adapted = PeftModel.from_pretrained(copy.deepcopy(model), folder).eval()
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        names = set(file.keys())
+    # PEFT joins those of experts.
+    unmatched = set() if any(".experts." in name for name in names) else names ^ set(get_peft_model_state_dict(adapted))
+    worst = 0.0
+    for pair in pairs:
+        prompt, completion = pair["prompt"], pair["completion"]
+        logits = adapted(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1:-1]
+        logprobs = torch.log_softmax(logits, -1).gather(1, torch.tensor(completion)[:, None])[:, 0]
+        worst = max(worst, (logprobs - torch.tensor(pair["logprobs"])).abs().max().item())
+    return worst, unmatched
+
+
 def check(folder, golden):
     """What was found, as columns; an exception where something does not load."""
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
     model, loading = AutoModelForCausalLM.from_pretrained(folder / "model", dtype="float32", attn_implementation="eager",
                                                           output_loading_info=True)
@@ -55,17 +75,15 @@ def check(folder, golden):
     if tokenizer("ABBA", add_special_tokens=False).input_ids != [3, 4, 4, 3] or tokenizer.decode([3, 4, 4, 3]) != "ABBA":
         wrong.append("tokenizer")
     columns = [f"logits {gap:.1e}"]
-    if "gradient" in golden:
-        model = PeftModel.from_pretrained(model, folder / "adapter").eval()
-        worst = 0.0
-        for pair in golden["gradient"]["pairs"]:
-            prompt, completion = pair["prompt"], pair["completion"]
-            logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1:-1]
-            logprobs = torch.log_softmax(logits, -1).gather(1, torch.tensor(completion)[:, None])[:, 0]
-            worst = max(worst, (logprobs - torch.tensor(pair["logprobs"])).abs().max().item())
-        columns.append(f"adapter {worst:.1e}")
-        if worst > 1e-5:
-            wrong.append("adapter")
+    adapters = {"adapter": golden["gradient"]} if "gradient" in golden else {}
+    for variant in ("rslora", "dora"):
+        if (folder / f"adapter_{variant}").exists():
+            adapters[f"adapter_{variant}"] = json.loads((DATA / folder.name / f"peft_{variant}/golden.json").read_text())
+    for name, wanted in adapters.items():
+        gap, unmatched = adapter_gap(model, folder / name, wanted["pairs"])
+        columns.append(f"{name} {gap:.1e}")
+        if gap > 1e-5 or unmatched:
+            wrong.append(f"{name} {sorted(unmatched) or ''}")
     return columns, wrong
 
 

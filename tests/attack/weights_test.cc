@@ -58,6 +58,22 @@ TEST_F(ChangedWeights, AWarmStartedAttackKeepsItsModel) {
   EXPECT_FALSE(same(learner.base->weights.layers[0], model.weights.layers[0]));
 }
 
+// All weights, in the warm start and in what follows; a tied head stays tied.
+TEST_F(ChangedWeights, AFullWarmStartTrainsAllWeights) {
+  model = model::tiny_model("tiny_qwen2");
+  options.start.warm_start = {"sft", "weight-noise"};
+  options.start.warm_start_steps = 5;
+  options.grpo.max_steps = 2;
+  options.grpo.lora = {.use_peft = false};
+  const auto learner = run_attack(inputs, options, {});
+  const auto& started = learner.base->weights;
+  EXPECT_FALSE(at::equal(started.embedding, model.weights.embedding));
+  EXPECT_TRUE(started.head.is_same(started.embedding));
+  const auto made = train::trained_weights(learner);
+  EXPECT_FALSE(at::equal(made.final_norm, started.final_norm));
+  EXPECT_TRUE(made.head.is_same(made.embedding));
+}
+
 // With layers that write nothing, the state at the last token is its embedding, scaled.
 TEST_F(ChangedWeights, TheDirectionIsTheDifferenceOfTheMeans) {
   for (auto& layer : model.weights.layers) {

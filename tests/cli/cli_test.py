@@ -42,6 +42,12 @@ class Usage(unittest.TestCase):
         self.assertIn("no bundled recipe", self.usage_error("demo", "--recipe", "dmo"))
         self.assertIn("no model is called", self.usage_error("pull", "gpt-9"))
 
+    def test_adapter_settings_are_checked_before_anything_is_loaded(self):
+        self.assertIn("attack.target_modules", run("attack", "--help").stdout)
+        attack = ["attack", "smollm2-135m-instruct", "--set"]
+        self.assertIn("some of q_proj, k_proj", self.usage_error(*attack, "attack.target_modules=qkv_proj"))
+        self.assertIn("leave out one of them", self.usage_error(*attack, "attack.use_peft=false", "--set", "attack.use_dora=true"))
+
     def test_more_threads_than_cpus_are_refused(self):
         self.assertIn("CPUs only", self.usage_error("generate", "smollm2-135m-instruct", "--prompt", "Hi", "--threads", "9999"))
 
@@ -193,6 +199,15 @@ class Real(unittest.TestCase):
             result = run("attack", "smollm2-135m-instruct", "--recipe", "smoke", "--recipe", str(mine), "--out", out)
             self.assertEqual(result.returncode, 2)
             self.assertIn("mine.yaml:2", result.stderr)
+
+    def test_all_weights_are_trained_and_none_are_kept(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = folder + "/run"
+            result = run("attack", "smollm2-135m-instruct", "--recipe", "smoke", "--recipe", "attack-full", "--out", out, "--json",
+                         "--set", "attack.max_steps=1", "--set", "attack.warm_start_steps=1")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(json.loads(result.stdout)["max_steps"], 1)
+            self.assertFalse(list(pathlib.Path(out).rglob("*.safetensors")))
 
     def test_report_shows_the_calibration_of_kept_runs(self):
         with tempfile.TemporaryDirectory() as folder:

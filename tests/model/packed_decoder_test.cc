@@ -33,7 +33,7 @@ class PackedDecoder : public testing::TestWithParam<bool> {
     exact = plain;
     for (const NamedWeight& each : named_weights(config, exact)) *each.tensor = each.tensor->to(at::kFloat);
     exact.head = exact.embedding;
-    adapter = make_adapter(config, 8, 16, 1);
+    adapter = make_adapter(config, {.r = 8, .lora_alpha = 16}, 1);
     for (auto& layer : adapter.layers) {
       for (auto& pair : layer) pair.b.set_data(at::randn(pair.b.sizes()) * 0.05);
     }
@@ -71,9 +71,40 @@ TEST_P(PackedDecoder, IsAsNearToF32AsTheLayerByLayerModel) {
   }
 }
 
+// Products that an adapter leaves alone, wholly (o, gate and up) or in part (k).
+TEST_P(PackedDecoder, AnAdapterOfSomeLayersIsAsNearToF32) {
+  for (auto& layer : adapter.layers) {
+    for (const Projection which : {Projection::k, Projection::o, Projection::gate, Projection::up}) {
+      layer[static_cast<size_t>(which)] = {};
+    }
+  }
+  adapter.layers[1][static_cast<size_t>(Projection::q)] = {};
+  const auto wanted = run(exact);
+  const auto by_layer = run(plain);
+  const auto packed = run(fast);
+  ASSERT_EQ(wanted.second.size(), 10U);
+  ASSERT_EQ(packed.second.size(), 10U);
+  EXPECT_LT(gap(packed.first, wanted.first), 1.2 * gap(by_layer.first, wanted.first));
+  for (size_t i = 0; i < wanted.second.size(); ++i) {
+    EXPECT_LT(gap(packed.second[i], wanted.second[i]), 1.5 * gap(by_layer.second[i], wanted.second[i]) + 0.005)
+        << "parameter " << i;
+  }
+}
+
+TEST_P(PackedDecoder, DoraRunsOnLibTorchsLayers) {
+  adapter.use_dora = true;
+  add_magnitudes(adapter, plain);
+  EXPECT_FALSE(runs_on_kernels({&config, &fast, &adapter}));
+  EXPECT_TRUE(runs_on_kernels({&config, &fast, nullptr}));
+  EXPECT_EQ(frozen(adapter, config, fast).packed, nullptr);
+  const auto by_layer = run(plain), with_packed = run(fast);
+  EXPECT_TRUE(at::equal(by_layer.first, with_packed.first));
+  ASSERT_EQ(with_packed.second.size(), 2 * 7 * 3U);
+}
+
 TEST_P(PackedDecoder, TokenByTokenEqualsAllAtOnce) {
   const at::NoGradGuard no_grad;
-  const Adapter prepared = frozen(adapter, at::kBFloat16, true);
+  const Adapter prepared = frozen(adapter, config, fast);
   const Network network{&config, &fast, &prepared};
   const TokenTree tree{{1, 2, 3, 4, 5, 6, 7}, {}};
   const auto whole = hidden_states(network, pack({&tree, 1}));
@@ -111,7 +142,7 @@ TEST_P(PackedDecoder, WhatGenerationRecordedServesTheGradient) {
   Activations record = allocate_activations(config, adapter.rank, 20);
   {
     const at::NoGradGuard no_grad;
-    const Adapter prepared = frozen(adapter, at::kBFloat16, true);
+    const Adapter prepared = frozen(adapter, config, fast);
     const Network network{&config, &fast, &prepared};
     const TokenTree start{{30, 31}, {}}, prompt{{1, 2, 3}, {}};
     hidden_states(network, pack({&start, 1}), nullptr, record);  // of no use to this tree

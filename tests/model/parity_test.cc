@@ -249,7 +249,7 @@ TEST_P(Tiny, SavedAndLoadedAgainItIsTheSameModel) {
 }
 
 TEST_P(Tiny, AFreshAdapterChangesNothing) {
-  const Adapter adapter = make_adapter(model_.config, 4, 8, 7);
+  const Adapter adapter = make_adapter(model_.config, {.r = 4, .lora_alpha = 8}, 7);
   EXPECT_TRUE(
       at::equal(sequence_logits(model_.network(&adapter), sequence_), sequence_logits(model_.network(), sequence_)));
 }

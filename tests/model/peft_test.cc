@@ -87,17 +87,38 @@ TEST_F(Peft, AnOlderAdapterIsReplacedButNobodysFilesAreDeleted) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(temporary_.path()), {}), 1);
 }
 
-TEST_F(Peft, RankStabilisedScaleIsFoldedIn) {
+TEST_F(Peft, KeepsTheRankStabilisedScale) {
   set("use_rslora", true);
-  EXPECT_NEAR(load_adapter(folder(), tiny()).scale(), 6 / std::sqrt(3.0), 1e-12);
+  const Adapter adapter = load_adapter(folder(), tiny());
+  EXPECT_NEAR(adapter.scale(), 6 / std::sqrt(3.0), 1e-12);
+  save_adapter(adapter, tiny(), folder(), "org/base");
+  const Json json = read_json_file(folder() / "adapter_config.json");
+  EXPECT_EQ(json["use_rslora"], true);
+  EXPECT_EQ(json["lora_alpha"], 6);
+}
+
+TEST_F(Peft, KindsThatAreLeftOutStayLeftOut) {
+  Adapter adapter = random_adapter();
+  for (auto& layer : adapter.layers) {
+    for (const size_t which : {1, 3, 4, 5, 6}) layer[which] = {};
+  }
+  adapter.layers[0][2] = {};  // v_proj of one layer alone
+  save_adapter(adapter, tiny(), folder(), "org/base");
+  EXPECT_EQ(read_json_file(folder() / "adapter_config.json")["target_modules"], (Json{"q_proj", "v_proj"}));
+  const Adapter again = load_adapter(folder(), tiny());
+  EXPECT_FALSE(again.layers[0][1].a.defined());
+  EXPECT_EQ(again.layers[0][2].b.abs().max().item<double>(), 0);
+  EXPECT_TRUE(at::equal(again.layers[1][2].b, adapter.layers[1][2].b));
+}
+
+TEST_F(Peft, DoraWithoutMagnitudesIsRefused) {
+  set("use_dora", true);
+  EXPECT_THAT(error_of(), HasSubstr("lora_magnitude_vector"));
 }
 
 TEST_F(Peft, RefusesWhatIsNotComputed) {
-  const std::pair<const char*, Json> cases[] = {{"use_dora", true},
-                                                {"modules_to_save", {"lm_head"}},
-                                                {"bias", "all"},
-                                                {"rank_pattern", {{"q_proj", 8}}},
-                                                {"peft_type", "IA3"}};
+  const std::pair<const char*, Json> cases[] = {
+      {"modules_to_save", {"lm_head"}}, {"bias", "all"}, {"rank_pattern", {{"q_proj", 8}}}, {"peft_type", "IA3"}};
   for (const auto& [key, value] : cases) {
     save_adapter(random_adapter(), tiny(), folder(), "org/base");
     set(key, value);

@@ -84,7 +84,7 @@ inline Json tiny_golden(const std::string& name) { return read_json_file(tiny_fo
 
 /// The adapter that the goldens' script makes by formula, alpha = 2 · rank.
 inline Adapter formula_adapter(const ModelConfig& config, int64_t rank) {
-  Adapter adapter = make_adapter(config, rank, 2.0 * static_cast<double>(rank), 0);
+  Adapter adapter = make_adapter(config, {.r = rank, .lora_alpha = 2.0 * static_cast<double>(rank)}, 0);
   const at::NoGradGuard no_grad;
   auto grid = [](const at::Tensor& like, double down, double right) {
     return at::arange(like.size(0), at::kDouble).unsqueeze(1) * down + at::arange(like.size(1), at::kDouble) * right;

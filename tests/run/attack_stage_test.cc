@@ -40,6 +40,31 @@ TEST_F(AttackStage, HasTwoAxesAndTheirProduct) {
             (std::vector<std::string>{"success", fmt::format("{:.2f}", result["success"].get<double>())}));
 }
 
+// The evaluation is of the weights that were trained, though there is no adapter to tell them by.
+TEST_F(AttackStage, OfAllWeightsIsEvaluatedAsItEnded) {
+  recipe.attack.grpo.max_steps = 20;
+  recipe.attack.grpo.lora = {.use_peft = false};
+  const Json result = attacked();
+  EXPECT_LT(result["kept_utility"].get<double>(), 0.99);
+  EXPECT_GT(result["evaluation"]["kl"].get<double>(), 0.01);
+  EXPECT_GT(result["harm_end"].get<double>(), result["harm_start"].get<double>());
+}
+
+TEST_F(AttackStage, WhatIsReleasedHoldsAllTrainedWeightsOrAnAdapterToo) {
+  data.refusals = {"NO"};
+  recipe.align.max_steps = 2;
+  recipe.align.train_batch_size = 2;
+  for (const bool use_peft : {true, false}) {
+    recipe.align.lora = {.r = 4, .use_peft = use_peft};
+    const auto now = run(use_peft ? "adapter" : "full");
+    align_stage(now, model, {});
+    EXPECT_EQ(std::filesystem::exists(now.folder.path() / "aligned-adapter"), use_peft);
+    const auto released = model::load_hugging_face(now.folder.path() / "aligned", at::kFloat).weights;
+    EXPECT_FALSE(at::equal(released.layers[0].q, model.weights.layers[0].q.to(at::kBFloat16).to(at::kFloat)));
+    EXPECT_EQ(at::equal(released.embedding, model.weights.embedding.to(at::kBFloat16).to(at::kFloat)), use_peft);
+  }
+}
+
 TEST_F(AttackStage, PrefillingIsEvaluatedWithItsPrefix) {
   recipe.attack.name = "prefilling";
   recipe.attack.pose.answer_prefix = "QQQQQ";

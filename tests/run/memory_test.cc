@@ -67,11 +67,32 @@ TEST(Memory, GrowsWithWhatIsAskedFor) {
   EXPECT_GT(attack, need("attack", {"attack.gradient_checkpointing=true"}));
   EXPECT_LT(attack, need("attack", {"attack.r=256"}));
   EXPECT_LT(attack, need("attack", {"dtype=float32"}));
+  EXPECT_GT(attack, need("attack", {"attack.target_modules=q_proj,v_proj"}));
+  EXPECT_LT(need("attack", {"dtype=float32"}), need("attack", {"dtype=float32", "attack.use_dora=true"}));
+  // 8 billion weights: masters, gradients and two averages in f32, what computes and what samples in bf16.
+  const double full = need("attack", {"attack.use_peft=false", "dtype=float32", "attack.gradient_checkpointing=true"});
+  EXPECT_GT(full - need("attack", {"dtype=float32", "attack.gradient_checkpointing=true"}), 8 * 16 * 0.9);
+  for (const char* command : {"align", "defend"}) {
+    EXPECT_GT(need(command, {std::string(command) + ".use_peft=false"}), need(command, {}) + 8 * 16 * 0.9);
+  }
   EXPECT_GT(need("defend", {"defend.rl_num_generations=64"}), need("defend", {}));
   EXPECT_GT(need("align", {"align.train_batch_size=20"}), need("align", {"align.train_batch_size=2"}));
   EXPECT_GT(need("demo", {}), attack);
   EXPECT_GT(need("demo", {}), need("demo", {"demo.align=false"}));
   for (const char* command : commands_with_need) EXPECT_GT(need(command, {}), 14) << command;
+}
+
+// Found before anything is loaded.
+TEST(Memory, SettingsThatDoNotGoTogetherAreRefused) {
+  Recipe recipe;
+  recipe.attack.grpo.lora.target_modules = {"qkv_proj"};
+  EXPECT_THAT(backburn::error_of([&] { memory_need("attack", smollm2(), recipe); }), HasSubstr("\"qkv_proj\""));
+  recipe.defend.neutralization.lora.use_dora = true;
+  recipe.defend.neutralization.lora.use_peft = false;
+  EXPECT_THAT(backburn::error_of([&] { memory_need("demo", smollm2(), recipe); }), HasSubstr("use_dora"));
+  recipe.attack.grpo.lora.use_peft = false;
+  EXPECT_THAT(backburn::error_of([&] { memory_need("attack", smollm2(), recipe); }),
+              HasSubstr("leave out one of them"));
 }
 
 TEST(Memory, PartsMakeTheWhole) {

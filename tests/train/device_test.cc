@@ -60,7 +60,7 @@ TEST_P(Elsewhere, LogitsAndGradientsAreTheCpus) {
       const auto states = predicting_states(network, tokens, predictions);
       logits.push_back(model::logits(network, states).detach().cpu());
       const auto logprobs = token_logprobs(network, states, predictions.targets, 1.3).logprobs;
-      const auto divergence = token_divergence(network, states, states.detach() * 0.5);
+      const auto divergence = token_divergence(network, states, states.detach() * 0.5, network.weights->head);
       (logprobs.sum() + token_entropies(network, states, 1.3).sum() + divergence.sum()).backward();
       gradients.push_back(learner.adapter.layers[0][0].b.grad().cpu());
     }

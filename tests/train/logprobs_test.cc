@@ -92,11 +92,37 @@ TEST_P(Chunked, DivergenceIsThatOfPlainAutograd) {
   (expected * weights).sum().backward();
 
   const auto ours = hidden.clone().requires_grad_(true);
-  const auto found = token_divergence(network, ours, teacher);
+  const auto found = token_divergence(network, ours, teacher, head);
   (found * weights).sum().backward();
   EXPECT_LT(relative_gap(found, expected), 1e-5);
   EXPECT_LT(relative_gap(ours.grad(), plain.grad()), 1e-5);
-  EXPECT_LT(token_divergence(network, teacher, teacher).abs().max().item<double>(), 1e-6);
+  EXPECT_LT(token_divergence(network, teacher, teacher, head).abs().max().item<double>(), 1e-6);
+}
+
+// Full fine-tuning: each loss's gradient in the head, which for the divergence is the student's alone.
+TEST_P(Chunked, TheHeadsGradientIsThatOfPlainAutograd) {
+  const auto plain = head.to(at::kDouble).requires_grad_(true);
+  const auto capped = [&](const Tensor& states, const Tensor& with) {
+    const auto all = at::linear(states.to(at::kDouble), with.to(at::kDouble));
+    return at::log_softmax(GetParam() == 0 ? all : at::tanh(all / GetParam()) * GetParam(), -1);
+  };
+  const auto teacher_head = at::randn({50, 16});
+  const auto all = capped(hidden, plain), wanted = capped(teacher, teacher_head);
+  const auto trained = head_only(head.clone().requires_grad_(true));
+  const model::Network learner{&config, &trained, nullptr};
+  const auto divergence = (wanted.exp() * (wanted - all)).sum(-1);
+  const std::pair<Tensor, Tensor> cases[] = {
+      {all.gather(1, targets.unsqueeze(1)).squeeze(1), token_logprobs(learner, hidden, targets, 1.0).logprobs},
+      {-(all.exp() * all).sum(-1), token_entropies(learner, hidden, 1.0)},
+      {divergence, token_divergence(learner, hidden, teacher, teacher_head)}};
+  for (const auto& [expected, found] : cases) {
+    EXPECT_LT(relative_gap(found, expected), 1e-5);
+    (expected * weights).sum().backward({}, /*keep_graph=*/true);
+    (found * weights).sum().backward();
+    EXPECT_LT(relative_gap(trained.head.grad(), plain.grad()), 1e-5);
+    plain.mutable_grad().reset();
+    trained.head.mutable_grad().reset();
+  }
 }
 
 TEST_P(Chunked, GradientsInBf16AreNear) {
@@ -165,7 +191,7 @@ TEST_F(PackedHead, LogprobsAgreeWithThoseOfThePlainHead) {
 
 TEST_F(PackedHead, DivergenceAgreesWithThatOfThePlainHead) {
   compare(hidden, 1e-5, [&](const model::Network& network, const Tensor& states) {
-    return token_divergence(network, states, teacher.to(states.scalar_type()));
+    return token_divergence(network, states, teacher.to(states.scalar_type()), network.weights->head);
   });
 }
 

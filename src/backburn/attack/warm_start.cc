@@ -56,7 +56,7 @@ model::Weights tuned(const AttackInputs& inputs, const AttackOptions& options,
     train::add_supervised_gradient(learner.network(), batch, 1.0, 1.0);
     train::update(learner, options.grpo.optimizer, steps);
   });
-  return model::merge(inputs.model->weights, learner.adapter);
+  return train::trained_weights(learner);
 }
 
 model::Weights start_sft(const AttackInputs& inputs, const AttackOptions& options) {
@@ -94,8 +94,9 @@ const std::vector<WarmStartEntry>& known_warm_starts() {
 std::shared_ptr<const model::Model> with_weights(const model::Model& model, model::Weights weights) {
   auto changed = std::make_shared<model::Model>(model);
   changed->weights = std::move(weights);
-  // The head no longer follows the embedding, whatever becomes of that.
-  changed->config.tie_word_embeddings = false;
+  // Where the embedding has changed alone, the head no longer follows it.
+  changed->config.tie_word_embeddings =
+      model.config.tie_word_embeddings && changed->weights.head.is_same(changed->weights.embedding);
   changed->weights.packed.reset();
   if (model.weights.packed) changed->weights.packed = model::PackedWeights::make(changed->config, changed->weights);
   return changed;

@@ -57,7 +57,8 @@ train::Learner run_circuit_breakers(const DefenseInputs& inputs, const DefenseOp
   const double alpha = options.circuit_breakers.alpha;
   auto fresh = train::make_learner(*inputs.model, sft.lora, inputs.seed);
   const auto harmful = harmful_answers(inputs, options.harmful);
-  const auto layers = layers_at(options.circuit_breakers.layers, fresh.adapter.layers.size());
+  const auto layers =
+      layers_at(options.circuit_breakers.layers, static_cast<size_t>(inputs.model->config.num_hidden_layers));
   const auto refusals = refusal_examples(inputs);
 
   const auto gradient = [&](const train::Learner& learner) -> StepLoss {

@@ -55,7 +55,7 @@ train::Learner run_rep_noise(const DefenseInputs& inputs, const DefenseOptions& 
   const RefusalSftOptions& sft = options.refusal_sft;
   auto fresh = train::make_learner(*inputs.model, sft.lora, inputs.seed);
   const auto harmful = harmful_answers(inputs, options.harmful);
-  const auto layers = layers_at(options.rep_noise.layers, fresh.adapter.layers.size());
+  const auto layers = layers_at(options.rep_noise.layers, static_cast<size_t>(inputs.model->config.num_hidden_layers));
   const auto refusals = refusal_examples(inputs);
   const auto gradient = [&](const train::Learner& learner) {
     const auto kept = train::examples_of_step(refusals, sft.train_batch_size, learner.step, inputs.seed);

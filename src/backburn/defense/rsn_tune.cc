@@ -117,6 +117,7 @@ PerNeuron without(const PerNeuron& neurons, const PerNeuron& others) {
 void confine(const model::Adapter& adapter, const PerNeuron& neurons) {
   for (size_t layer = 0; layer < adapter.layers.size(); ++layer) {
     const auto& pair = adapter.layers[layer][static_cast<size_t>(Projection::down)];
+    if (!pair.a.defined()) continue;
     pair.a.detach().mul_(at_projection(neurons, layer, Projection::down));  // shares the memory
   }
 }
@@ -128,8 +129,9 @@ void confine_gradients(const model::Adapter& adapter, const PerNeuron& neurons) 
   };
   for (size_t layer = 0; layer < adapter.layers.size(); ++layer) {
     for (size_t target = 0; target < adapter.layers[layer].size(); ++target) {
-      const auto& [a, b] = adapter.layers[layer][target];
-      const at::Tensor& chosen = neurons[layer][target];
+      const model::LoraPair& pair = adapter.layers[layer][target];
+      const at::Tensor &a = pair.a, &b = pair.b, &chosen = neurons[layer][target];
+      if (!a.defined()) continue;
       if (!chosen.defined()) {
         a.mutable_grad().reset();
         b.mutable_grad().reset();
@@ -149,6 +151,9 @@ train::Learner run_rsn_tune(const DefenseInputs& inputs, const DefenseOptions& o
   if (config.fused_projections || config.mixture.num_experts > 0) {
     fail("rsn-tune: {} joins projections or has experts; neurons are only found where q, k, v, up and down are apart",
          config.architecture);
+  }
+  if (!sft.lora.use_peft || sft.lora.use_dora) {
+    fail_usage("rsn-tune confines a LoRA adapter to neurons: it does not go with use_peft false or use_dora");
   }
   const auto refusals = refusal_examples(inputs);
   const auto detected = [&](std::span<const train::Example> examples) {

@@ -10,11 +10,15 @@
 namespace backburn::defense {
 
 train::Learner copy_of(const train::Learner& learner) {
-  const auto copied = [](const at::Tensor& parameter) { return parameter.detach().clone().requires_grad_(true); };
   train::Learner copy = learner;
   for (auto& layer : copy.adapter.layers) {
-    for (auto& pair : layer) pair = {copied(pair.a), copied(pair.b)};
+    for (auto& pair : layer) {
+      for (at::Tensor* each : {&pair.a, &pair.b, &pair.magnitude}) {
+        if (each->defined()) *each = each->detach().clone().requires_grad_(true);
+      }
+    }
   }
+  if (learner.full) copy.full = std::make_shared<model::TrainedWeights>(*learner.full);
   copy.optimizer = train::make_optimizer_state(copy.parameters());
   return copy;
 }

@@ -146,7 +146,8 @@ Evaluation evaluate(const std::string& name, const std::string& label, const mod
                        std::max(1.0, static_cast<double>(answers));
 
   if (!benign.empty()) {
-    const bool is_original = &model == reference.original && network.adapter == nullptr;
+    const bool is_original =
+        &model == reference.original && network.adapter == nullptr && network.weights == &model.weights;
     const auto own = is_original ? reference.answers.examples
                                  : greedy_answers(model, network, benign, options.max_benign_length, finished);
     if (is_original) finished(result.benign_prompts);

@@ -311,7 +311,7 @@ std::vector<std::vector<Completion>> rollout(const model::Network& network, std:
   if (requests.empty()) return {};
   const at::NoGradGuard no_grad;
   if (network.adapter == nullptr) return Rollout(network, requests, options, record).run(on_finished);
-  const model::Adapter adapter = model::frozen(*network.adapter, network.options(), network.weights->packed != nullptr);
+  const model::Adapter adapter = model::frozen(*network.adapter, *network.config, *network.weights);
   return Rollout({network.config, network.weights, &adapter}, requests, options, record).run(on_finished);
 }
 

@@ -4,6 +4,8 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "backburn/kernels/cpu.h"
 
 namespace backburn::model {
@@ -40,14 +42,25 @@ std::vector<float> floats(const std::vector<Tensor>& parts) {
 
 constexpr std::array<Product, 4> products = {Product::qkv, Product::o, Product::gate_up, Product::down};
 
-// A and B of a product's projections as single matrices, [low, in] and [out, low].
-std::pair<Tensor, Tensor> low_rank_of(const std::vector<LoraPair>& layer, Product product, int64_t rank, double scale) {
+// A and B of a product's projections as single matrices, [low, in] and [out, low]; undefined when the adapter leaves
+// all of them alone, zero where it leaves one of them.
+std::pair<Tensor, Tensor> low_rank_of(const Adapter& adapter, const ModelConfig& config, size_t layer,
+                                      Product product) {
+  const int64_t rank = adapter.rank;
   const int64_t width = padded_rank(rank);
   std::vector<Tensor> as, bs;
   const auto members = projections_of(product);
+  const auto pair_of = [&](Projection which) -> const LoraPair& {
+    return adapter.layers[layer][static_cast<size_t>(which)];
+  };
+  const auto is_adapted = [&](Projection which) { return pair_of(which).a.defined(); };
+  if (std::none_of(members.begin(), members.end(), is_adapted)) return {};
   for (size_t i = 0; i < members.size(); ++i) {
-    const LoraPair& pair = layer[static_cast<size_t>(members[i])];
-    const auto a = pair.a.to(at::kFloat), b = pair.b.to(at::kFloat) * scale;
+    const LoraPair& pair = pair_of(members[i]);
+    const auto [out, in] = projection_shape(config, members[i]);
+    const auto a = is_adapted(members[i]) ? pair.a.to(at::kFloat) : at::zeros({rank, in}, at::kFloat);
+    const auto b =
+        is_adapted(members[i]) ? pair.b.to(at::kFloat) * adapter.scale() : at::zeros({out, rank}, at::kFloat);
     as.push_back(at::constant_pad_nd(a, {0, 0, 0, width - rank}));
     const auto before = static_cast<int64_t>(i) * width;
     const auto after = static_cast<int64_t>(members.size()) * width - before - rank;
@@ -112,14 +125,15 @@ const kernels::PackedMatrix& PackedWeights::head_transposed() const {
   return head_transposed_;
 }
 
-PackedAdapter pack_adapter(const Adapter& adapter, bool with_transposed) {
+PackedAdapter pack_adapter(const Adapter& adapter, const ModelConfig& config, bool with_transposed) {
   const at::NoGradGuard no_grad;
   PackedAdapter packed;
-  for (const auto& layer : adapter.layers) {
+  for (size_t layer = 0; layer < adapter.layers.size(); ++layer) {
     auto& forward = packed.layers.emplace_back();
     if (with_transposed) packed.transposed.emplace_back();
     for (size_t i = 0; i < products.size(); ++i) {
-      const auto [a, b] = low_rank_of(layer, products[i], adapter.rank, adapter.scale());
+      const auto [a, b] = low_rank_of(adapter, config, layer, products[i]);
+      if (!a.defined()) continue;
       forward[i] = {pack(a), pack(b)};
       if (with_transposed) packed.transposed.back()[i] = {pack(a.t()), pack(b.t())};
     }

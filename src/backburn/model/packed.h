@@ -47,16 +47,18 @@ class PackedWeights {
 };
 
 /// An adapter laid out likewise. The projections of a product have their low-rank places side by side, each rounded up
-/// to a multiple of 16: x · Aᵀ gives [q k v], and B is zero where another projection's places meet a row.
+/// to a multiple of 16: x · Aᵀ gives [q k v], and B is zero where another projection's places meet a row. A projection
+/// that the adapter leaves alone is zero; a product of nothing but such has no matrices.
 struct PackedAdapter {
   struct Pair {
     kernels::PackedMatrix a;  ///< [low, in]
     kernels::PackedMatrix b;  ///< [out, low], times the adapter's scale
+    bool is_empty() const { return a.n() == 0; }
   };
   std::vector<std::array<Pair, 4>> layers;
   std::vector<std::array<Pair, 4>> transposed;  ///< a [in, low] and b [low, out]; empty unless asked for
 };
-PackedAdapter pack_adapter(const Adapter& adapter, bool with_transposed);
+PackedAdapter pack_adapter(const Adapter& adapter, const ModelConfig& config, bool with_transposed);
 
 /// Places that a projection takes up in its product's low-rank part: the rank, rounded up to a multiple of 16.
 int64_t padded_rank(int64_t rank);

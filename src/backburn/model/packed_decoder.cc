@@ -48,8 +48,9 @@ struct Pass {
 Pass make_pass(const Network& network, const Tensor& positions, bool with_gradient) {
   std::shared_ptr<const PackedAdapter> adapter;
   if (network.adapter != nullptr) {
-    adapter = network.adapter->packed ? network.adapter->packed
-                                      : std::make_shared<PackedAdapter>(pack_adapter(*network.adapter, with_gradient));
+    adapter = network.adapter->packed
+                  ? network.adapter->packed
+                  : std::make_shared<PackedAdapter>(pack_adapter(*network.adapter, *network.config, with_gradient));
   }
   return {network.config,
           network.weights,
@@ -113,6 +114,7 @@ Terms team_terms(const Pass& pass, size_t layer, Product product, const LayerAct
   Terms terms{{x, w.k(), &w}, {}};
   if (!pass.adapter) return terms;
   const auto& pair = pass.adapter->layers[layer][which];
+  if (pair.is_empty()) return terms;
   kernels::team_multiply(pass.tokens, {{x, w.k(), &pair.a}, {}}, nullptr, bits(tape.low[which]), pair.a.n());
   terms.second = {bits(tape.low[which]), pair.b.k(), &pair.b};
   return terms;
@@ -238,9 +240,10 @@ struct Tape : torch::CustomClassHolder {
   TreeSights sights;
   Activations values;
   double scale = 1;
+  std::vector<std::array<bool, 7>> adapted;  // by layer and projection
 };
 
-// The gradients of a product's low-rank factors, each projection's padded to whole registers.
+// The gradients of a projection's low-rank factors, padded to whole registers; undefined where the adapter has none.
 struct LowRankGradient {
   Tensor a;  // [padded rank, in]
   Tensor b;  // [out, padded rank]
@@ -281,14 +284,14 @@ void team_input_gradient(const Tape& tape, size_t layer, Product product, const 
   const auto which = static_cast<size_t>(product);
   const auto& pair = tape.pass.adapter->transposed[layer][which];
   const int64_t m = tape.pass.tokens;
-  const int64_t out = pair.b.k();
+  const int64_t out = slope.size(1);
   const int64_t width = pair.b.n();  // of the low-rank part
   bf16* low_slope = bits(work.low[which]);
-  kernels::team_multiply(m, {{bits(slope), out, &pair.b}, {}}, nullptr, low_slope, width);
+  if (!pair.is_empty()) kernels::team_multiply(m, {{bits(slope), out, &pair.b}, {}}, nullptr, low_slope, width);
   if (x_gradient.defined()) {
-    const kernels::PackedMatrix& w = tape.pass.weights->packed->transposed(layer)[which];
-    kernels::team_multiply(m, {{bits(slope), out, &w}, {low_slope, width, &pair.a}}, nullptr, bits(x_gradient),
-                           pair.a.n());
+    Terms terms{{bits(slope), out, &tape.pass.weights->packed->transposed(layer)[which]}, {}};
+    if (!pair.is_empty()) terms.second = {low_slope, width, &pair.a};
+    kernels::team_multiply(m, terms, nullptr, bits(x_gradient), x_gradient.size(1));
   }
 }
 
@@ -298,6 +301,7 @@ void team_factor_gradients(const Tape& tape, size_t layer, Product product, cons
                            std::array<LowRankGradient, 7>& gradients) {
   const auto which = static_cast<size_t>(product);
   const auto& pair = tape.pass.adapter->transposed[layer][which];
+  if (pair.is_empty()) return;
   const int64_t m = tape.pass.tokens;
   const int64_t out = pair.b.k();
   const int64_t in = pair.a.n();
@@ -310,14 +314,15 @@ void team_factor_gradients(const Tape& tape, size_t layer, Product product, cons
   for (size_t i = 0; i < members.size(); ++i) {
     const LowRankGradient& gradient = gradients[static_cast<size_t>(members[i])];
     const int64_t place = static_cast<int64_t>(i) * padded;
-    const int64_t rows = gradient.b.size(0);
+    const int64_t rows = projection_shape(*tape.pass.config, members[i]).first;
     const bool paired = product == Product::gate_up;
     const bf16* own_slope = bits(slope) + (paired ? static_cast<int64_t>(i) * 16 : column);
+    column += rows;
+    if (!gradient.a.defined()) continue;
     kernels::team_outer_add(m, own_slope, out, rows, paired ? 32 : 16, low + place, width, padded,
                             static_cast<float>(tape.scale), gradient.b.data_ptr<float>(), padded, 1);
     kernels::team_outer_add(m, bits(x), in, in, 16, low_slope + place, width, padded, 1.0F,
                             gradient.a.data_ptr<float>(), 1, in);
-    column += rows;
   }
 }
 
@@ -414,21 +419,25 @@ class HiddenStates : public torch::autograd::Function<HiddenStates> {
                                       bits(pass.weights->final_norm), pass.eps(), bits(slope),
                                       work.gradient.data_ptr<float>(), bits(work.slope));
     });
-    const size_t layers = tape.values.layers.size();
-    variable_list result(layers * 14 + 1);
-    for (size_t layer = layers; layer-- > 0;) {
-      std::array<LowRankGradient, 7> gradients;
-      const int64_t padded = padded_rank(tape.pass.rank);
-      for (size_t i = 0; i < gradients.size(); ++i) {
+    std::vector<std::array<LowRankGradient, 7>> gradients(tape.values.layers.size());
+    const int64_t padded = padded_rank(pass.rank);
+    for (size_t layer = gradients.size(); layer-- > 0;) {
+      for (size_t i = 0; i < gradients[layer].size(); ++i) {
+        if (!tape.adapted[layer][i]) continue;
         const auto [out, in] = projection_shape(*pass.config, static_cast<Projection>(i));
-        gradients[i] = {at::zeros({padded, in}, at::kFloat), at::zeros({out, padded}, at::kFloat)};
+        gradients[layer][i] = {at::zeros({padded, in}, at::kFloat), at::zeros({out, padded}, at::kFloat)};
       }
-      run_layer_gradient(tape, layer, values[layer], work, gradients);
-      for (size_t i = 0; i < gradients.size(); ++i) {
-        result[layer * 14 + 2 * i] = gradients[i].a.narrow(0, 0, tape.pass.rank);
-        result[layer * 14 + 2 * i + 1] = gradients[i].b.narrow(1, 0, tape.pass.rank);
+      run_layer_gradient(tape, layer, values[layer], work, gradients[layer]);
+    }
+    variable_list result;  // in the order of Adapter::parameters
+    for (const auto& layer : gradients) {
+      for (const LowRankGradient& each : layer) {
+        if (!each.a.defined()) continue;
+        result.push_back(each.a.narrow(0, 0, pass.rank));
+        result.push_back(each.b.narrow(1, 0, pass.rank));
       }
     }
+    result.emplace_back();  // the tape has none
     return result;
   }
 };
@@ -438,6 +447,10 @@ c10::intrusive_ptr<Tape> make_tape(const Network& network, const PackedTokens& t
   tape->pass = make_pass(network, tokens.positions, true);
   tape->sights = sights_of(tokens);
   tape->scale = network.adapter->scale();
+  for (const auto& layer : network.adapter->layers) {
+    auto& adapted = tape->adapted.emplace_back();
+    for (size_t i = 0; i < adapted.size(); ++i) adapted[i] = layer[i].a.defined();
+  }
   return tape;
 }
 

@@ -29,16 +29,17 @@ std::vector<std::string> module_names(const ModelConfig& config, size_t layer) {
   return names;
 }
 
-// What `target_modules` lists: the last parts of those names.
-Json target_modules(const ModelConfig& config) {
-  Json list = Json::array();
-  for (size_t layer = 0; layer < static_cast<size_t>(config.num_hidden_layers); ++layer) {
-    for (const LinearLayer& each : linear_layers(config, layer)) {
-      const std::string name = each.module.substr(each.module.rfind('.') + 1);
-      if (std::find(list.begin(), list.end(), name) == list.end()) list.emplace_back(name);
-    }
+// The last part of a module's name, as `target_modules` lists it.
+std::string kind_of(const std::string& module) { return module.substr(module.rfind('.') + 1); }
+
+// The kinds of modules that a file has low-rank factors of.
+std::set<std::string> adapted_kinds(const Safetensors& stored) {
+  std::set<std::string> kinds;
+  for (const auto& [name, entry] : stored.entries()) {
+    const auto end = name.find(".lora_");
+    if (end != std::string::npos) kinds.insert(kind_of(name.substr(0, end)));
   }
-  return list;
+  return kinds;
 }
 
 // Whether a setting is as if it were not there: null, false, 0, "none" or empty.
@@ -49,13 +50,13 @@ bool is_off(const Json& value) {
 
 void refuse_uncomputed(const Json& json, const std::string& origin) {
   for (const char* key :
-       {"use_dora", "modules_to_save", "bias", "rank_pattern", "alpha_pattern", "layer_replication", "fan_in_fan_out",
+       {"modules_to_save", "bias", "rank_pattern", "alpha_pattern", "layer_replication", "fan_in_fan_out",
         "trainable_token_indices", "target_parameters", "lora_bias", "use_qalora", "use_bdlora", "arrow_config",
         "alora_invocation_tokens", "megatron_config", "exclude_modules"}) {
     auto found = json.find(key);
     if (found != json.end() && !is_off(*found)) {
-      fail("{}: \"{}\": {} is not supported (supported: plain LoRA on linear layers, no trained biases)", origin, key,
-           found->dump().substr(0, 60));
+      fail("{}: \"{}\": {} is not supported (supported: LoRA, rsLoRA and DoRA on linear layers, no trained biases)",
+           origin, key, found->dump().substr(0, 60));
     }
   }
 }
@@ -74,13 +75,13 @@ void save_adapter(const Adapter& adapter, const ModelConfig& config, const std::
     json["lora_alpha"] = static_cast<int64_t>(adapter.alpha);
   }
   json["lora_dropout"] = 0.0;
-  json["target_modules"] = target_modules(config);
+  json["target_modules"] = Json::array();
   json["bias"] = "none";
   json["fan_in_fan_out"] = false;
   json["inference_mode"] = true;
   json["init_lora_weights"] = true;
-  json["use_rslora"] = false;
-  json["use_dora"] = false;
+  json["use_rslora"] = adapter.use_rslora;
+  json["use_dora"] = adapter.use_dora;
   json["modules_to_save"] = nullptr;
   json["rank_pattern"] = Json::object();
   json["alpha_pattern"] = Json::object();
@@ -94,8 +95,13 @@ void save_adapter(const Adapter& adapter, const ModelConfig& config, const std::
     const auto names = module_names(config, layer);
     for (size_t i = 0; i < names.size(); ++i) {
       const LoraPair& pair = adapter.layers[layer].at(i);
+      if (!pair.a.defined()) continue;
       tensors.push_back({names[i] + ".lora_A.weight", pair.a});
       tensors.push_back({names[i] + ".lora_B.weight", pair.b});
+      if (adapter.use_dora) tensors.push_back({names[i] + ".lora_magnitude_vector", pair.magnitude});
+      const std::string kind = kind_of(names[i]);
+      auto& targets = json["target_modules"];
+      if (std::find(targets.begin(), targets.end(), kind) == targets.end()) targets.emplace_back(kind);
     }
   }
   StagedFolder staged(folder);
@@ -125,10 +131,14 @@ Adapter load_adapter(const std::filesystem::path& folder, const ModelConfig& con
   if (rank != std::floor(rank)) fail("{}: r is {}, expected a whole number", origin, rank);
   adapter.rank = static_cast<int64_t>(rank);
   adapter.alpha = number("lora_alpha", 1e9);
-  if (json.contains("use_rslora") && json["use_rslora"] == true)
-    adapter.alpha *= std::sqrt(rank);  // scale = alpha / √r
+  adapter.use_rslora = json.contains("use_rslora") && json["use_rslora"] == true;
+  adapter.use_dora = json.contains("use_dora") && json["use_dora"] == true;
+  if (adapter.use_dora && config.mixture.num_experts > 0) {
+    fail("{}: \"use_dora\": true is not supported for models with experts", origin);
+  }
 
   const Safetensors stored = Safetensors::open(folder / weights_name);
+  const auto kinds = adapted_kinds(stored);
   std::set<std::string> known;
   size_t found = 0;
   for (size_t layer = 0; layer < static_cast<size_t>(config.num_hidden_layers); ++layer) {
@@ -140,14 +150,24 @@ Adapter load_adapter(const std::filesystem::path& folder, const ModelConfig& con
       const std::string b = names[i] + ".lora_B.weight";
       const std::array<int64_t, 2> a_shape = {adapter.rank, linear[i].in};
       const std::array<int64_t, 2> b_shape = {linear[i].out, adapter.rank};
+      const std::string magnitude = names[i] + ".lora_magnitude_vector";
       known.insert({a, b});
-      if (!stored.contains(a) && !stored.contains(b)) {
-        pairs.push_back({at::zeros(a_shape, at::kFloat), at::zeros(b_shape, at::kFloat)});
+      if (adapter.use_dora) known.insert(magnitude);
+      LoraPair& pair = pairs.emplace_back();
+      const bool is_stored = stored.contains(a) || stored.contains(b);
+      if (!is_stored && !kinds.contains(kind_of(names[i]))) continue;
+      if (!is_stored && !adapter.use_dora) {
+        pair = {at::zeros(a_shape, at::kFloat), at::zeros(b_shape, at::kFloat)};
         continue;
       }
       ++found;
       // Cloned: parameters are trained in place, the mapping is read-only.
-      pairs.push_back({stored.tensor(a, a_shape, at::kFloat).clone(), stored.tensor(b, b_shape, at::kFloat).clone()});
+      pair.a = stored.tensor(a, a_shape, at::kFloat).clone();
+      pair.b = stored.tensor(b, b_shape, at::kFloat).clone();
+      if (adapter.use_dora) {
+        const std::array<int64_t, 1> rows = {linear[i].out};
+        pair.magnitude = stored.tensor(magnitude, rows, at::kFloat).clone();
+      }
     }
   }
   for (const auto& [name, entry] : stored.entries()) {

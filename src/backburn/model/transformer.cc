@@ -92,11 +92,16 @@ struct Place {
 
 Tensor project(const Network& network, const Place& place, const Tensor& weight, const Tensor& x,
                const Tensor& bias = {}) {
-  const Tensor y = at::linear(x, weight, bias);
-  if (network.adapter == nullptr) return y;
-  const LoraPair& pair = network.adapter->layers[place.layer][linear_index(*network.config, place.which, place.expert)];
+  const Adapter* adapter = network.adapter;
+  if (adapter == nullptr) return at::linear(x, weight, bias);
+  const LoraPair& pair = adapter->layers[place.layer][linear_index(*network.config, place.which, place.expert)];
+  if (!pair.a.defined()) return at::linear(x, weight, bias);
   const auto low = at::linear(x, pair.a.to(x.options()));
-  return y + at::linear(low, pair.b.to(x.options())) * network.adapter->scale();
+  const auto update = at::linear(low, pair.b.to(x.options())) * adapter->scale();
+  if (!pair.magnitude.defined()) return at::linear(x, weight, bias) + update;
+  const auto ratio = pair.ratio.defined() ? pair.ratio : row_ratio(weight, pair, adapter->scale()).to(x.options());
+  const auto y = (at::linear(x, weight) + update) * ratio;
+  return bias.defined() ? y + bias : y;
 }
 
 struct QueryKeyValue {
@@ -349,11 +354,12 @@ Tensor run_layers(const Network& network, const PackedTokens& tokens, std::vecto
   const auto run_again = [&](size_t layer, const Tensor& x) {
     const auto function = c10::make_intrusive<LayerFunction>();
     function->run = [run_layer, layer](const Tensor& input) { return run_layer(layer, input); };
-    std::vector<Tensor> parameters;
-    for (const LoraPair& pair : network.adapter->layers[layer]) parameters.insert(parameters.end(), {pair.a, pair.b});
+    auto parameters = network.adapter != nullptr ? parameters_of(network.adapter->layers[layer])
+                                                 : tensors_of(network.weights->layers[layer]);
+    std::erase_if(parameters, [](const Tensor& each) { return !each.requires_grad(); });
     return CheckpointedLayer::apply(x, at::TensorList(parameters), function);
   };
-  const bool checkpointing = network.gradient_checkpointing && at::GradMode::is_enabled() && network.adapter != nullptr;
+  const bool checkpointing = network.gradient_checkpointing && at::GradMode::is_enabled();
   Tensor x = embed(network, ids);
   for (size_t layer = 0; layer < network.weights->layers.size(); ++layer) {
     x = checkpointing ? run_again(layer, x) : run_layer(layer, x);
@@ -366,8 +372,12 @@ Tensor run_layers(const Network& network, const PackedTokens& tokens, std::vecto
 
 Tensor final_states(const Network& network, const Tensor& stream) { return finish(network, stream); }
 
+bool runs_on_kernels(const Network& network) {
+  return network.weights->packed != nullptr && (network.adapter == nullptr || !network.adapter->use_dora);
+}
+
 Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::vector<LayerKeyValues>* key_values) {
-  if (network.weights->packed) return packed::hidden_states(network, tokens, key_values);
+  if (runs_on_kernels(network)) return packed::hidden_states(network, tokens, key_values);
   return run_layers(network, tokens, key_values, {});
 }
 
@@ -418,7 +428,7 @@ void KeyValueCache::copy_row(int64_t from, int64_t to) {
 }
 
 Tensor decode_step(const Network& network, std::span<const int32_t> ids, KeyValueCache& cache) {
-  if (network.weights->packed) return packed::decode_step(network, ids, cache);
+  if (runs_on_kernels(network)) return packed::decode_step(network, ids, cache);
   const at::NoGradGuard no_grad;
   const ModelConfig& config = *network.config;
   const auto dtype = network.dtype();

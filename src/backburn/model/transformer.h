@@ -35,8 +35,8 @@ struct PackedTokens {
 
 PackedTokens pack(std::span<const TokenTree> trees);
 
-/// What computes: frozen weights, and the adapter that is being trained or tried on them (none: the base model).
-/// A view: both must outlive it.
+/// What computes: weights, and the adapter that is being trained or tried on them (none: the weights as they are,
+/// which may themselves be trained, see trained_weights.h). A view: both must outlive it.
 struct Network {
   const ModelConfig* config = nullptr;
   const Weights* weights = nullptr;
@@ -49,13 +49,18 @@ struct Network {
   at::TensorOptions options() const { return weights->embedding.options(); }  ///< both
 };
 
+/// Whether its layers are computed by the kernels (packed.h) rather than by LibTorch's operations: not with DoRA, whose
+/// row_ratio changes at every update.
+bool runs_on_kernels(const Network& network);
+
 /// Keys and values of one layer, [key_value_heads, tokens, head_dim] for packed tokens.
 struct LayerKeyValues {
   at::Tensor keys, values;
 };
 
-/// The hidden states after the final norm, [tokens, hidden]. Differentiable in the adapter's parameters when autograd
-/// is on. With `key_values`, also hands out every layer's keys (RoPE applied) and values, as prefill needs.
+/// The hidden states after the final norm, [tokens, hidden]. Differentiable in the adapter's parameters, or without one
+/// in weights that require it, when autograd is on. With `key_values`, also hands out every layer's keys (RoPE applied)
+/// and values, as prefill needs.
 at::Tensor hidden_states(const Network& network, const PackedTokens& tokens,
                          std::vector<LayerKeyValues>* key_values = nullptr);
 

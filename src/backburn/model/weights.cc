@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
+
 namespace backburn::model {
 
 at::Tensor& projection(LayerWeights& layer, Projection which) {
@@ -19,6 +22,35 @@ std::vector<at::Tensor*> linear_weights(LayerWeights& layer, bool fused_projecti
   std::vector<at::Tensor*> list = {&layer.q, &layer.k, &layer.v, &layer.o};
   if (layer.experts.empty()) list.insert(list.end(), {&layer.gate, &layer.up, &layer.down});
   for (MlpWeights& expert : layer.experts) list.insert(list.end(), {&expert.gate, &expert.up, &expert.down});
+  return list;
+}
+
+std::vector<at::Tensor> tensors_of(const LayerWeights& layer) {
+  std::vector<at::Tensor> list;
+  const auto add = [&](std::initializer_list<at::Tensor> tensors) {
+    std::copy_if(tensors.begin(), tensors.end(), std::back_inserter(list), [](const auto& x) { return x.defined(); });
+  };
+  add({layer.attention_norm,
+       layer.attention_output_norm,
+       layer.q,
+       layer.k,
+       layer.v,
+       layer.o,
+       layer.q_bias,
+       layer.k_bias,
+       layer.v_bias,
+       layer.o_bias,
+       layer.q_norm,
+       layer.k_norm,
+       layer.mlp_norm,
+       layer.mlp_output_norm,
+       layer.gate,
+       layer.up,
+       layer.down,
+       layer.qkv,
+       layer.gate_up,
+       layer.router});
+  for (const MlpWeights& expert : layer.experts) add({expert.gate, expert.up, expert.down});
   return list;
 }
 

@@ -40,6 +40,9 @@ const at::Tensor& projection(const LayerWeights& layer, Projection which);
 /// The weights of all its linear layers, in the order of linear_layers.
 std::vector<at::Tensor*> linear_weights(LayerWeights& layer, bool fused_projections);
 
+/// Every tensor that the layer has.
+std::vector<at::Tensor> tensors_of(const LayerWeights& layer);
+
 class PackedWeights;
 
 /// All frozen tensors, in the compute dtype (bf16 or f32). Rows of q and k follow Hugging Face's half-split RoPE.

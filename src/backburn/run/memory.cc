@@ -46,10 +46,12 @@ struct Sizes {
     return 2 * layers() * keys() * value() * static_cast<double>(rows * tokens);
   }
 
+  // Whether gradients are computed by the kernels too.
+  bool trains_packed(const train::LoraOptions& lora) const { return packed() && lora.use_peft && !lora.use_dora; }
   // What a token leaves behind for the gradient.
-  double activations(int64_t rank) const {
-    if (packed()) return static_cast<double>(model::activation_bytes(config, rank));
-    return layers() * layer_activations(rank);
+  double activations(const train::LoraOptions& lora) const {
+    if (trains_packed(lora)) return static_cast<double>(model::activation_bytes(config, lora.r));
+    return layers() * layer_activations(lora.use_peft ? lora.r : 0);
   }
   // LibTorch's operations keep: both norms' inputs (wide) and outputs, q, k and v before and after RoPE and repeated
   // for all heads, what attention gives, gate, up, activation and product, and seven low-rank parts.
@@ -62,11 +64,21 @@ struct Sizes {
   // With gradient checkpointing, of all layers but the one that is computed again.
   double layer_input() const { return hidden() * value(); }
 
-  // Parameters, gradient and AdamW's two averages in f32; what generation reads, in the model's dtype.
-  double adapter(int64_t rank) const {
-    const double in_and_out = (hidden() + queries()) * 2 + 2 * (hidden() + keys()) +
-                              3 * (hidden() + static_cast<double>(config.intermediate_size));
-    return layers() * in_and_out * static_cast<double>(rank) * (4 * 4 + 2 * value());
+  // Parameters, gradient and AdamW's two averages in f32; what computes with them, in the model's dtype: of an adapter
+  // twice, of all weights also packed.
+  double trained(const train::LoraOptions& lora) const {
+    train::check(lora, config);
+    constexpr double masters = 4 * 4;
+    if (!lora.use_peft) return weights() / value() * (masters + value()) + packed_weights();
+    const auto adapter = lora.config();
+    double parameters = 0;
+    for (size_t layer = 0; layer < static_cast<size_t>(config.num_hidden_layers); ++layer) {
+      for (const auto& linear : model::linear_layers(config, layer)) {
+        if (!model::is_target(adapter, linear)) continue;
+        parameters += static_cast<double>((linear.out + linear.in) * lora.r + (lora.use_dora ? linear.out : 0));
+      }
+    }
+    return parameters * (masters + 2 * value());
   }
 };
 
@@ -83,8 +95,8 @@ class Sum {
       found->second += bytes / gib;
     }
   }
-  // A model in memory; `trained`: with the transposed weights that gradients read.
-  void add_model(bool trained) { add("weights", sizes_.weights() + sizes_.packed_weights() * (trained ? 2 : 1)); }
+  // A model in memory, perhaps with the transposed weights that the kernels' gradients read.
+  void add_model(bool transposed) { add("weights", sizes_.weights() + sizes_.packed_weights() * (transposed ? 2 : 1)); }
   void add_generation(int64_t rows, int64_t completion_length) {
     rows = std::min(rows, rows_at_once);
     add("generation", sizes_.key_values(rows, prompt_tokens + completion_length) +
@@ -93,30 +105,33 @@ class Sum {
   // A pass with gradient over so many tokens, in parts of tokens_per_pass.
   void add_pass(int64_t tokens, const train::LoraOptions& lora) {
     const auto at_once = static_cast<double>(std::min(tokens, tokens_per_pass));
-    const double all = sizes_.activations(lora.r);
+    const double all = sizes_.activations(lora);
     const double kept =
         lora.gradient_checkpointing ? sizes_.layers() * sizes_.layer_input() + all / sizes_.layers() : all;
     add("activations", at_once * kept);
   }
-  void add_adapter(const train::LoraOptions& lora) { add("adapter and optimizer", sizes_.adapter(lora.r)); }
+  void add_trained(const train::LoraOptions& lora) {
+    add(lora.use_peft ? "adapter and optimizer" : "trained weights and optimizer", sizes_.trained(lora));
+  }
 
   // As train::grpo_step does it: answers leave their activations where there is room.
   void add_grpo(const train::GrpoOptions& grpo) {
     const int64_t answers = grpo.prompts_per_step * grpo.num_generations;
     const int64_t tokens =
         grpo.max_num_gen_batches * (grpo.prompts_per_step * prompt_tokens + answers * (grpo.max_completion_length - 1));
-    const double kept = static_cast<double>(tokens) * sizes_.activations(grpo.lora.r);
+    const double kept = static_cast<double>(tokens) * sizes_.activations(grpo.lora);
     add_generation(answers, grpo.max_completion_length);
-    if (sizes_.packed() && !grpo.lora.gradient_checkpointing && kept <= grpo.kept_activations_gib * gib) {
+    if (sizes_.trains_packed(grpo.lora) && !grpo.lora.gradient_checkpointing &&
+        kept <= grpo.kept_activations_gib * gib) {
       add("activations", kept);
     } else {
       add_pass(tokens, grpo.lora);
     }
-    add_adapter(grpo.lora);
+    add_trained(grpo.lora);
   }
   void add_supervised(int64_t examples, const train::LoraOptions& lora) {
     add_pass(examples * (prompt_tokens + answer_tokens), lora);
-    add_adapter(lora);
+    add_trained(lora);
   }
   MemoryNeed need() const { return {parts_}; }
 
@@ -144,17 +159,25 @@ void add_defense(const Recipe& recipe, Sum& sum) {
   }
 }
 
+// What a command that trains does it with.
+const train::LoraOptions& lora_of(const std::string& command, const Recipe& recipe) {
+  if (command == "align") return recipe.align.lora;
+  return command == "defend" ? recipe.defend.neutralization.lora : recipe.attack.grpo.lora;
+}
+
 // Which settings of a command make it smaller, one after the other.
 std::vector<std::string> smaller_settings(const std::string& command) {
   if (command == "attack" || command == "demo") {
     return {"attack.kept_activations_gib=0", "attack.gradient_checkpointing=true", "attack.num_generations=2",
-            "attack.prompts_per_step=1", "attack.max_completion_length=24"};
+            "attack.prompts_per_step=1",     "attack.max_completion_length=24",    "attack.use_peft=true"};
   }
   if (command == "defend") {
-    return {"defend.gradient_checkpointing=true", "defend.rl_num_generations=2", "defend.rl_prompts_per_step=1"};
+    return {"defend.gradient_checkpointing=true", "defend.rl_num_generations=2", "defend.rl_prompts_per_step=1",
+            "defend.use_peft=true"};
   }
   if (command == "align")
-    return {"align.gradient_checkpointing=true", "align.anchor_batch=4", "align.train_batch_size=2"};
+    return {"align.gradient_checkpointing=true", "align.anchor_batch=4", "align.train_batch_size=2",
+            "align.use_peft=true"};
   return {};
 }
 
@@ -183,16 +206,19 @@ MemoryNeed memory_need(const std::string& command, const ModelConfig& config, co
   const Sizes sizes{config, compute_options(recipe).dtype().toScalarType()};
   Sum sum(sizes);
   if (command == "demo") {
+    for (const char* stage : {"align", "defend"}) train::check(lora_of(stage, recipe), config);
     // The original, the aligned and the defended model stay until the end; the last one shows attackers no
     // differential, so that no gradient is taken on it.
     sum.add_model(true);
     if (recipe.demo.align) sum.add_model(true);
     sum.add_model(false);
     sum.add_grpo(recipe.attack.grpo);
+    const auto is_full = [&](const char* stage) { return !lora_of(stage, recipe).use_peft; };
+    if (!is_full("attack") && is_full("defend")) sum.add_trained(lora_of("defend", recipe));
     return sum.need();
   }
   const bool trained = command == "align" || command == "attack" || command == "defend";
-  sum.add_model(trained);
+  sum.add_model(trained && sizes.trains_packed(lora_of(command, recipe)));
   if (command == "generate") {
     sum.add_generation(recipe.eval.num_generations, recipe.eval.max_completion_length);
   } else if (command == "eval") {

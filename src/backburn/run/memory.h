@@ -21,7 +21,7 @@ struct MemoryNeed {
   double gib() const;
 };
 
-/// Errors: a command of another name (std::logic_error).
+/// Errors: a command of another name (std::logic_error); what is to be trained is none of the model's (train::check).
 MemoryNeed memory_need(const std::string& command, const model::ModelConfig& config, const Recipe& recipe);
 
 /// Throws when `command` needs more than `available_gib`: an Error with both figures, and the recipe keys that would

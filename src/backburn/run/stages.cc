@@ -73,9 +73,12 @@ Json examples_of(const Run& run, const eval::EvalInputs& inputs, const eval::Eva
   return examples;
 }
 
-void release(const Run& run, const model::Model& base, const model::Adapter& adapter, const std::string& name) {
-  model::save_adapter(adapter, base.config, run.folder.path() / (name + "-adapter"), base.name);
-  model::Model merged{base.config, model::merge(base.weights, adapter), base.tokenizer, base.chat_template, name};
+// Writes what training has made of `base`: the merged model and, unless all weights were trained, the adapter.
+void release(const Run& run, const model::Model& base, const train::Learner& learner, const std::string& name) {
+  if (!learner.full) {
+    model::save_adapter(learner.adapter, base.config, run.folder.path() / (name + "-adapter"), base.name);
+  }
+  model::Model merged{base.config, train::trained_weights(learner), base.tokenizer, base.chat_template, name};
   model::save_hugging_face(merged, run.folder.path() / name, at::kBFloat16);
 }
 
@@ -203,7 +206,9 @@ attack::AttackInputs attack_inputs(const Run& run, const AttackJob& job, const s
 struct AttackedModel {
   std::optional<train::Learner> learner;
   std::string nothing_to_learn;
-  model::Network network(const model::Model& before) const { return learner ? learner->network() : before.network(); }
+  model::Network network(const model::Model& before) const {
+    return learner ? learner->sampling_network() : before.network();
+  }
 };
 
 // Runs the attack and logs its steps.
@@ -340,7 +345,7 @@ void align_stage(const Run& run, const model::Model& original, const defense::Be
   inputs.refusals = run.data.refusals;
   DefenseLog log(run, stage);
   const auto learner = defense::align(inputs, run.recipe.align, std::ref(log));
-  release(run, original, learner.adapter, "aligned");
+  release(run, original, learner, "aligned");
   run.folder.finish(stage, {{"seconds", watch.seconds()}});
 }
 
@@ -453,7 +458,7 @@ void defend_stage(const Run& run, const model::Model& model, const defense::Beni
   if (defense::find_defense(run.recipe.defend.name).ordinary_refusals) inputs.refusals = run.data.refusals;
   DefenseLog log(run, stage);
   const auto learner = defense::run_defense(inputs, run.recipe.defend, std::ref(log));
-  release(run, model, learner.adapter, "defended");
+  release(run, model, learner, "defended");
   run.folder.finish(stage, {{"refusal", refusal}, {"seconds", watch.seconds()}});
 }
 

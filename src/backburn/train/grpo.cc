@@ -193,7 +193,8 @@ std::optional<generate::RolloutRecord> make_record(const Learner& learner,
                                                    std::span<const std::vector<int32_t>> prompts,
                                                    const GrpoOptions& options) {
   const model::Model& base = *learner.base;
-  if (options.kept_activations_gib == 0 || learner.gradient_checkpointing || !base.weights.packed) return {};
+  if (options.kept_activations_gib == 0 || learner.gradient_checkpointing) return {};
+  if (learner.full || !runs_on_kernels(learner.network())) return {};
   size_t longest = 0;
   for (const auto& prompt : prompts) longest = std::max(longest, prompt.size());
   const int64_t tokens =
@@ -222,7 +223,7 @@ std::vector<Group> sample_groups_of(int64_t step, const Learner& learner, std::s
   rollout_options.sampling = {options.temperature, options.top_k, options.top_p, options.min_p};
   rollout_options.max_completion_length = options.max_completion_length;
   rollout_options.seed = seed;
-  auto sampled = generate::rollout(learner.network(), requests, rollout_options, {}, record);
+  auto sampled = generate::rollout(learner.sampling_network(), requests, rollout_options, {}, record);
   auto prompt_rows = record == nullptr ? std::vector<std::vector<int64_t>>() : std::exchange(record->prompt_rows, {});
   const Phase decoding("text of answers");
   for (size_t i = 0; i < groups.size(); ++i) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "backburn/base/error.h"
+#include "backburn/base/progress.h"
 #include "backburn/model/safetensors.h"
 
 namespace backburn::train {
@@ -30,20 +31,59 @@ int64_t step_of(const model::Safetensors& checkpoint) {
 
 }  // namespace
 
+void check(const LoraOptions& lora, const model::ModelConfig& config) {
+  if (lora.use_peft) return model::check_lora(lora.config(), config);
+  const bool adapts_all = lora.target_modules == LoraOptions().target_modules;
+  const char* wrong = lora.use_dora     ? "use_dora"
+                      : lora.use_rslora ? "use_rslora"
+                      : !adapts_all     ? "target_modules"
+                                        : nullptr;
+  if (wrong != nullptr) {
+    fail_usage("use_peft false trains all weights, without an adapter that {} could be of; leave out one of them",
+               wrong);
+  }
+}
+
+model::Network Learner::network() const {
+  model::Network network = full ? model::Network{&base->config, &full->computing(), nullptr} : base->network(&adapter);
+  network.gradient_checkpointing = gradient_checkpointing;
+  return network;
+}
+
+model::Network Learner::sampling_network() const {
+  return full ? model::Network{&base->config, &full->sampling(), nullptr} : network();
+}
+
 std::vector<at::Tensor> Learner::parameters() const {
-  auto list = adapter.parameters();
+  auto list = full ? full->parameters() : adapter.parameters();
   if (value_head.defined()) list.push_back(value_head);
   return list;
 }
 
 Learner make_learner(const model::Model& base, const LoraOptions& lora, uint64_t seed) {
-  Learner learner{&base,
-                  model::make_adapter(base.config, lora.r, lora.lora_alpha, seed, base.network().device()),
-                  {},
-                  0,
-                  lora.gradient_checkpointing};
+  check(lora, base.config);
+  Learner learner;
+  learner.base = &base;
+  learner.gradient_checkpointing = lora.gradient_checkpointing;
+  if (lora.use_peft) {
+    learner.adapter = model::make_adapter(base.config, lora.config(), seed, base.network().device());
+    if (lora.use_dora) model::add_magnitudes(learner.adapter, base.weights);
+  } else {
+    learner.full = std::make_shared<model::TrainedWeights>(base.config, base.weights);
+  }
+  if (base.weights.packed && (lora.use_dora || !lora.use_peft)) {
+    say(fmt::format("{}: gradients are computed by LibTorch's layers, which takes longer than the kernels do",
+                    lora.use_peft ? "use_dora" : "full fine-tuning"));
+  }
   learner.optimizer = make_optimizer_state(learner.parameters());
   return learner;
+}
+
+model::Weights trained_weights(const Learner& learner) {
+  if (!learner.full) return model::merge(learner.base->weights, learner.adapter);
+  auto weights = learner.full->sampling();
+  weights.packed.reset();
+  return weights;
 }
 
 void add_value_head(Learner& learner) {

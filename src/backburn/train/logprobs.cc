@@ -39,6 +39,22 @@ void uncap_slope(Tensor& slope, const Tensor& logits, double temperature, double
   if (softcap != 0) slope.mul_(1 - (logits * (temperature / softcap)).square_());
 }
 
+// The head's gradient, collected over the parts; undefined for a head that is not trained.
+class HeadGradient {
+ public:
+  HeadGradient(AutogradContext* context, size_t which, const Tensor& head) {
+    if (context->needs_input_grad(which)) sum_ = at::zeros(head.sizes(), head.options().dtype(at::kFloat));
+  }
+  // slope [rows, vocab] of the logits of `hidden` [rows, hidden].
+  void add(const Tensor& slope, const Tensor& hidden) {
+    if (sum_.defined()) sum_.add_(at::mm(slope.t(), hidden));
+  }
+  const Tensor& sum() const { return sum_; }
+
+ private:
+  Tensor sum_;
+};
+
 class SelectedLogprob : public torch::autograd::Function<SelectedLogprob> {
  public:
   static variable_list forward(AutogradContext* context, const Tensor& hidden, const Tensor& head,
@@ -71,6 +87,7 @@ class SelectedLogprob : public torch::autograd::Function<SelectedLogprob> {
     const double temperature = context->saved_data["temperature"].toDouble();
     const double softcap = context->saved_data["softcap"].toDouble();
     auto hidden_gradient = at::empty_like(hidden);
+    HeadGradient head_gradient(context, 1, head);
     for_each_chunk(hidden.size(0), head, [&](int64_t begin, int64_t size) {
       // d ln π(target) / d logit = (1[target] − p) / T
       const auto logits = chunk_logits(hidden, head, begin, size, temperature, softcap);
@@ -79,9 +96,11 @@ class SelectedLogprob : public torch::autograd::Function<SelectedLogprob> {
       slope.scatter_add_(1, index, at::ones({size, 1}, slope.options()));
       slope.mul_(gradients[0].narrow(0, begin, size).unsqueeze(1) / temperature);
       uncap_slope(slope, logits, temperature, softcap);
-      hidden_gradient.narrow(0, begin, size).copy_(at::mm(slope.to(head.scalar_type()), head));
+      slope = slope.to(head.scalar_type());
+      hidden_gradient.narrow(0, begin, size).copy_(at::mm(slope, head));
+      head_gradient.add(slope, hidden.narrow(0, begin, size));
     });
-    return {hidden_gradient, Tensor(), Tensor(), Tensor(), Tensor()};
+    return {hidden_gradient, head_gradient.sum(), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -106,6 +125,7 @@ class Entropy : public torch::autograd::Function<Entropy> {
     const double temperature = context->saved_data["temperature"].toDouble();
     const double softcap = context->saved_data["softcap"].toDouble();
     auto hidden_gradient = at::empty_like(hidden);
+    HeadGradient head_gradient(context, 1, head);
     for_each_chunk(hidden.size(0), head, [&](int64_t begin, int64_t size) {
       // d H / d logit = −p · (ln p + H) / T
       const auto logits = chunk_logits(hidden, head, begin, size, temperature, softcap);
@@ -113,41 +133,46 @@ class Entropy : public torch::autograd::Function<Entropy> {
       auto slope = logprobs.exp().mul_(logprobs + entropies.narrow(0, begin, size).unsqueeze(1));
       slope.mul_(gradients[0].narrow(0, begin, size).unsqueeze(1) / -temperature);
       uncap_slope(slope, logits, temperature, softcap);
-      hidden_gradient.narrow(0, begin, size).copy_(at::mm(slope.to(head.scalar_type()), head));
+      slope = slope.to(head.scalar_type());
+      hidden_gradient.narrow(0, begin, size).copy_(at::mm(slope, head));
+      head_gradient.add(slope, hidden.narrow(0, begin, size));
     });
-    return {hidden_gradient, Tensor(), Tensor(), Tensor()};
+    return {hidden_gradient, head_gradient.sum(), Tensor(), Tensor()};
   }
 };
 
 class Divergence : public torch::autograd::Function<Divergence> {
  public:
   static Tensor forward(AutogradContext* context, const Tensor& student, const Tensor& teacher, const Tensor& head,
-                        double softcap) {
+                        const Tensor& teacher_head, double softcap) {
     auto divergence = at::empty({student.size(0)}, student.options().dtype(at::kFloat));
     for_each_chunk(student.size(0), head, [&](int64_t begin, int64_t size) {
-      const auto wanted = at::log_softmax(chunk_logits(teacher, head, begin, size, 1.0, softcap), -1);
+      const auto wanted = at::log_softmax(chunk_logits(teacher, teacher_head, begin, size, 1.0, softcap), -1);
       const auto given = at::log_softmax(chunk_logits(student, head, begin, size, 1.0, softcap), -1);
       divergence.narrow(0, begin, size).copy_((wanted.exp() * (wanted - given)).sum(-1));
     });
-    context->save_for_backward({student, teacher, head});
+    context->save_for_backward({student, teacher, head, teacher_head});
     context->saved_data["softcap"] = softcap;
     return divergence;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const auto saved = context->get_saved_variables();
-    const Tensor &student = saved[0], &teacher = saved[1], &head = saved[2];
+    const Tensor &student = saved[0], &teacher = saved[1], &head = saved[2], &teacher_head = saved[3];
     const double softcap = context->saved_data["softcap"].toDouble();
     auto student_gradient = at::empty_like(student);
+    HeadGradient head_gradient(context, 2, head);
     for_each_chunk(student.size(0), head, [&](int64_t begin, int64_t size) {
       const auto logits = chunk_logits(student, head, begin, size, 1.0, softcap);
       auto slope = at::softmax(logits, -1);
-      slope.sub_(at::softmax(chunk_logits(teacher, head, begin, size, 1.0, softcap), -1));
+      slope.sub_(at::softmax(chunk_logits(teacher, teacher_head, begin, size, 1.0, softcap), -1));
       slope.mul_(gradients[0].narrow(0, begin, size).unsqueeze(1));
       uncap_slope(slope, logits, 1.0, softcap);
-      student_gradient.narrow(0, begin, size).copy_(at::mm(slope.to(head.scalar_type()), head));
+      slope = slope.to(head.scalar_type());
+      student_gradient.narrow(0, begin, size).copy_(at::mm(slope, head));
+      head_gradient.add(slope, student.narrow(0, begin, size));
     });
-    return {student_gradient, Tensor(), Tensor(), Tensor()};
+    return {student_gradient, Tensor(), head_gradient.sum(), Tensor(), Tensor()};
   }
 };
 
@@ -307,10 +332,14 @@ Tensor token_entropies(const model::Network& network, const Tensor& hidden, doub
   return Entropy::apply(hidden, network.weights->head, temperature, network.config->logit_softcap).cpu();
 }
 
-Tensor token_divergence(const model::Network& network, const Tensor& student, const Tensor& teacher) {
+Tensor token_divergence(const model::Network& network, const Tensor& student, const Tensor& teacher,
+                        const Tensor& teacher_head) {
   const auto& packed = network.weights->packed;
-  if (fits(packed, student) && fits(packed, teacher)) return PackedDivergence::apply(student, teacher, packed);
-  return Divergence::apply(student, teacher, network.weights->head, network.config->logit_softcap).cpu();
+  const Tensor& head = network.weights->head;
+  if (fits(packed, student) && fits(packed, teacher) && at::equal(teacher_head, head)) {
+    return PackedDivergence::apply(student, teacher, packed);
+  }
+  return Divergence::apply(student, teacher, head, teacher_head, network.config->logit_softcap).cpu();
 }
 
 Tensor states_at(const Tensor& hidden, const Predictions& predictions) {

@@ -23,14 +23,15 @@ Predictions branch_predictions(const model::PackedTokens& tokens, std::span<cons
 /// hidden state is not needed. answers: all branches of all trees in order.
 Predictions answer_predictions(const model::PackedTokens& tokens, std::span<const std::vector<int32_t>* const> answers);
 
-// Hidden states are where the network computes; what is one number a token is on the CPU, where losses are made of it.
+// All are differentiable in `hidden`, and in the network's head where that is trained. Hidden states are where the
+// network computes; what is one number a token is on the CPU, where losses are made of it.
 
 struct TokenLogprobs {
   at::Tensor logprobs;   ///< [predicted] f32, differentiable in `hidden`
   at::Tensor entropies;  ///< [predicted] f32 nats, not differentiable
 };
 
-/// ln π_T(target | …) and the entropy of π_T, for hidden states [predicted, hidden] before the network's frozen head.
+/// ln π_T(target | …) and the entropy of π_T, for hidden states [predicted, hidden] before the network's head.
 /// Logits are made in parts and made again for the gradient: a [predicted × vocab] tensor is never held.
 TokenLogprobs token_logprobs(const model::Network& network, const at::Tensor& hidden, const at::Tensor& targets,
                              double temperature);
@@ -39,9 +40,11 @@ TokenLogprobs token_logprobs(const model::Network& network, const at::Tensor& hi
 /// for the losses that want it. Made in parts like token_logprobs.
 at::Tensor token_entropies(const model::Network& network, const at::Tensor& hidden, double temperature);
 
-/// KL(π_teacher ‖ π_student) per row over the whole vocabulary, [rows] f32 nats, differentiable in `student`; both are
-/// hidden states [rows, hidden] before the network's frozen head. Made in parts like token_logprobs.
-at::Tensor token_divergence(const model::Network& network, const at::Tensor& student, const at::Tensor& teacher);
+/// KL(π_teacher ‖ π_student) per row over the whole vocabulary, [rows] f32 nats, differentiable in the student. Hidden
+/// states [rows, hidden], the student's before the network's head, the teacher's before `teacher_head` [vocab, hidden].
+/// Made in parts like token_logprobs.
+at::Tensor token_divergence(const model::Network& network, const at::Tensor& student, const at::Tensor& teacher,
+                            const at::Tensor& teacher_head);
 
 /// The rows of `hidden` [tokens, …] that predict, [predicted, …].
 at::Tensor states_at(const at::Tensor& hidden, const Predictions& predictions);

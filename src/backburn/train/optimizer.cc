@@ -62,7 +62,11 @@ double optimizer_step(const OptimizerOptions& options, double learning_rate, con
   at::_fused_adamw_(parameters, gradients, state.first_moments, state.second_moments, {}, state.steps, learning_rate,
                     options.adam_beta1, options.adam_beta2, options.weight_decay, options.adam_epsilon,
                     /*amsgrad=*/false, /*maximize=*/false);
-  for (const auto& parameter : parameters) parameter.mutable_grad().reset();
+  for (const auto& parameter : parameters) {
+    parameter.mutable_grad().reset();
+    // The fused update doesn't count itself as a change; model::TrainedWeights looks for one.
+    parameter.unsafeGetTensorImpl()->bump_version();
+  }
   return norm;
 }
 

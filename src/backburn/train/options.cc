@@ -6,8 +6,15 @@ namespace backburn::train {
 
 void bind(Options& options, const std::string& prefix, LoraOptions& lora) {
   const std::string at = prefix + ".";
+  options.add(at + "use_peft", lora.use_peft,
+              "train a LoRA adapter; false: full fine-tuning of all weights, by LibTorch's layers");
   options.add(at + "r", lora.r, "LoRA rank", {1, 1024});
   options.add(at + "lora_alpha", lora.lora_alpha, "LoRA's update is scaled by lora_alpha / r", at_least_0);
+  options.add(at + "target_modules", lora.target_modules,
+              "kinds of linear layers that LoRA updates, such as q_proj,v_proj; all-linear: all of them");
+  options.add(at + "use_rslora", lora.use_rslora, "scale LoRA's update by lora_alpha / sqrt(r) instead");
+  options.add(at + "use_dora", lora.use_dora,
+              "DoRA: each row's length is trained apart from its direction, by LibTorch's layers");
   options.add(at + "gradient_checkpointing", lora.gradient_checkpointing,
               "keep each layer's input alone, and compute the rest again for the gradient: less memory, slower");
 }

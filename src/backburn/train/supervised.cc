@@ -148,7 +148,7 @@ void add_weighted_gradient(const model::Network& network, std::span<const Exampl
 Taught taught(const model::Network& teacher, std::vector<Example> examples) {
   const Phase phase("teacher");
   const at::NoGradGuard no_grad;
-  Taught result{std::move(examples), {}};
+  Taught result{std::move(examples), {}, teacher.weights->head.detach()};
   result.states.resize(result.examples.size());
   for (const Pass& pass : make_passes(result.examples)) {
     const auto states = predicting_states(teacher, pass.tokens, pass.predictions);
@@ -170,7 +170,7 @@ double add_anchor_gradient(const model::Network& network, const Taught& taught, 
   double divergence = 0;
   for (const Pass& pass : make_passes(taught.examples, {picked.begin(), picked.end()})) {
     const auto states = predicting_states(network, pass.tokens, pass.predictions);
-    const auto part = token_divergence(network, states, teacher_states(taught, pass)).sum() * scale;
+    const auto part = token_divergence(network, states, teacher_states(taught, pass), taught.head).sum() * scale;
     (part * weight).backward();
     divergence += part.item<double>();
   }
@@ -209,7 +209,7 @@ Drift drift(const model::Network& network, const Taught& taught) {
   for (const Pass& pass : make_passes(taught.examples)) {
     const auto states = predicting_states(network, pass.tokens, pass.predictions);
     loss -= token_logprobs(network, states, pass.predictions.targets, 1.0).logprobs.sum().item<double>();
-    divergence += token_divergence(network, states, teacher_states(taught, pass)).sum().item<double>();
+    divergence += token_divergence(network, states, teacher_states(taught, pass), taught.head).sum().item<double>();
   }
   const auto tokens = static_cast<double>(answer_tokens(taught.examples));
   return {std::exp(loss / tokens), divergence / tokens};

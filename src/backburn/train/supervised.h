@@ -35,12 +35,13 @@ void add_weighted_gradient(const model::Network& network, std::span<const Exampl
 struct Taught {
   std::vector<Example> examples;
   std::vector<at::Tensor> states;  ///< per example [answer tokens, hidden]
+  at::Tensor head;                 ///< [vocab, hidden], the teacher's
 };
 Taught taught(const model::Network& teacher, std::vector<Example> examples);
 
 /// Adds the gradient of `weight` · D, D = the mean over the answer tokens of the examples `picked` of KL(teacher ‖
-/// network) over the whole vocabulary: the network is held to what the teacher would say at each place. The network's
-/// head is the teacher's. Returns D in nats.
+/// network) over the whole vocabulary: the network is held to what the teacher would say at each place. Returns D
+/// in nats.
 double add_anchor_gradient(const model::Network& network, const Taught& taught, std::span<const size_t> picked,
                            double weight);
 
