@@ -144,6 +144,16 @@ void add_defense(const Recipe& recipe, Sum& sum) {
   }
 }
 
+void add_finetuning(const Recipe& recipe, Sum& sum) {
+  const auto& options = recipe.finetune;
+  if (options.method == "grpo") {
+    sum.add_grpo(options.grpo);
+  } else {
+    sum.add_generation(rows_at_once, recipe.eval.max_completion_length);
+    sum.add_supervised(options.train_batch_size, options.grpo.lora);
+  }
+}
+
 // Which settings of a command make it smaller, one after the other.
 std::vector<std::string> smaller_settings(const std::string& command) {
   if (command == "attack" || command == "demo") {
@@ -155,6 +165,10 @@ std::vector<std::string> smaller_settings(const std::string& command) {
   }
   if (command == "align")
     return {"align.gradient_checkpointing=true", "align.anchor_batch=4", "align.train_batch_size=2"};
+  if (command == "finetune") {
+    return {"finetune.kept_activations_gib=0", "finetune.gradient_checkpointing=true", "finetune.num_generations=2",
+            "finetune.prompts_per_step=1", "finetune.train_batch_size=2"};
+  }
   return {};
 }
 
@@ -191,7 +205,7 @@ MemoryNeed memory_need(const std::string& command, const ModelConfig& config, co
     sum.add_grpo(recipe.attack.grpo);
     return sum.need();
   }
-  const bool trained = command == "align" || command == "attack" || command == "defend";
+  const bool trained = command == "align" || command == "attack" || command == "defend" || command == "finetune";
   sum.add_model(trained);
   if (command == "generate") {
     sum.add_generation(recipe.eval.num_generations, recipe.eval.max_completion_length);
@@ -205,6 +219,8 @@ MemoryNeed memory_need(const std::string& command, const ModelConfig& config, co
     sum.add_supervised(recipe.align.train_batch_size + recipe.align.anchor.anchor_batch, recipe.align.lora);
   } else if (command == "defend") {
     add_defense(recipe, sum);
+  } else if (command == "finetune") {
+    add_finetuning(recipe, sum);
   } else {
     throw std::logic_error("memory_need: no command " + command);
   }
