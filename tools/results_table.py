@@ -32,6 +32,10 @@ def refused(evaluation: dict) -> str:
     return f"{100 * evaluation['over_refusal']:.1f}% {between(evaluation['over_refusal_ci'], 100)}"
 
 
+def choices(evaluation: dict, metric: str) -> str:
+    return f"{100 * evaluation[metric]:.1f}% {between(evaluation[metric + '_ci'], 100)}" if metric in evaluation else "-"
+
+
 def axes(attack: dict, before: dict) -> str:
     """Success × kept utility = product; runs from before attacks reported them have what they are made of."""
     success = attack.get("success", attack["evaluation"]["harm"] / 10)
@@ -51,6 +55,10 @@ ROWS = [
     ("… success × kept utility", lambda run, stage: axes(stage["attack_defended"], stage["defended"])),
     ("benign held-out prompts refused: original", lambda run, stage: refused(stage["original"]["evaluation"])),
     ("… defended", lambda run, stage: refused(stage["defended"]["evaluation"])),
+    ("multiple-choice acc: original", lambda run, stage: choices(stage["original"]["evaluation"], "acc")),
+    ("… defended", lambda run, stage: choices(stage["defended"]["evaluation"], "acc")),
+    ("multiple-choice acc_norm: original", lambda run, stage: choices(stage["original"]["evaluation"], "acc_norm")),
+    ("… defended", lambda run, stage: choices(stage["defended"]["evaluation"], "acc_norm")),
     ("perplexity of the defended model's benign answers under the original (its own: in brackets)", lambda run, stage: f"{run['answer_perplexity_defended']:.2f} ({run['answer_perplexity_original']:.2f})"),
     ("KL(original ‖ defended) on benign answers, nats a token", lambda run, stage: f"{run['kl_defended']:.3f}"),
     ("certificate: largest p at T = 1, attack prompts", lambda run, stage: f"{stage['attack_defended']['attack_prompt_p_max']:.1e}"),
@@ -72,6 +80,7 @@ def demo_table(folders: list[pathlib.Path]) -> str:
     stages = [{path.stem: json.loads(path.read_text()) for path in (folder / "stages").glob("*.json")} for folder in folders]
     known = runs[0] | {"certified": len(stages[0]["certify"]["rows"])}
     rows = [[label.format(**known), *(show(run, stage) for run, stage in zip(runs, stages))] for label, show in ROWS]
+    rows = [row for row in rows if set(row[1:]) != {"-"}]  # what no run has measured
     return table(["", *(f"seed {run['seed']}" for run in runs)], rows)
 
 
@@ -132,6 +141,30 @@ def search_section(folder: pathlib.Path) -> str:
             f"{found['seed']}; {place(folder)}).\n\n{table(header, rows)}\n")
 
 
+def finetune_section(folder: pathlib.Path) -> str:
+    models = json.loads((folder / "finetune.json").read_text())["models"]
+
+    def percent(figures: dict, key: str) -> str:
+        return f"{100 * figures[key]:.1f}% {between(figures[key + '_ci'], 100)}"
+
+    rows = []
+    for model in models:
+        accuracy = model["accuracy"]
+        gain = percent(model, "gain_on_first") if "gain_on_first" in model else "-"
+        rows.append([model["label"], percent(accuracy[0], "acc"), percent(accuracy[-1], "acc"), f"{100 * model['accuracy_mean']:.1f}%", gain]
+                    + [f"{model[when]['harm']:.1f} {between(model[when]['harm_ci'])}" for when in ("before", "after")]
+                    + [f"{100 * model[when]['refusal_rate']:.1f}%" for when in ("before", "after")])
+    header = ["model", "accuracy", "after", "mean over steps", "more than the first", "harm", "after", "refused", "after"]
+    return (f"## Benign fine-tuning: {folder.name}\n\n{models[0]['max_steps']} steps of {models[0]['method']}, {models[0]['test_questions']} "
+            f"test questions ({place(folder)}).\n\n{table(header, rows)}\n")
+
+
+def choice_section(folder: pathlib.Path) -> str:
+    rows = [[each["label"], str(each["questions"]), choices(each, "acc"), choices(each, "acc_norm")]
+            for each in json.loads((folder / "multiple_choice.json").read_text())]
+    return f"## Multiple choice: {folder.name}\n\n({place(folder)})\n\n{table(['model', 'questions', 'acc', 'acc_norm'], rows)}\n"
+
+
 def calibration_section(results: pathlib.Path) -> str:
     # From the root, so that runs are named as in this repository.
     command = [str(BACKBURN), "report", "--calibration", str(results.relative_to(ROOT)), "--out", "/dev/null", "--json"]
@@ -158,6 +191,8 @@ def results_page(results: pathlib.Path) -> str:
     text += demo_sections(having["summary.json"])
     text += "".join(comparison_section(folder) for folder in having["comparison.json"])
     text += "".join(search_section(folder) for folder in having["search.json"])
+    text += "".join(choice_section(folder) for folder in folders if (folder / "multiple_choice.json").exists())
+    text += "".join(finetune_section(folder) for folder in folders if (folder / "finetune.json").exists())
     text += calibration_section(results)
     missing = [sentence for name, sentence in WANTED_TABLES.items() if not having[name]]
     if missing:

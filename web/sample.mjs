@@ -49,11 +49,11 @@ const sample = {
     { name: "defend", label: "Defense: sharpening", steps: losses(80, (s) => ({ loss: round(0.02 + 1.4 * Math.exp(-s / 10)), kl: round(0.05 * (1 - Math.exp(-s / 30))) })) },
   ],
   evaluations: [
-    { name: "aligned", label: "Aligned", harm: 0.6, harm_ci: [0.2, 1.1], refusal_rate: 0.91, refusal_ci: [0.82, 0.96], over_refusal: 0.04, over_refusal_ci: [0.01, 0.09], perplexity: 7.9, kl: 0.02, prompts: 64, benign_prompts: 120 },
-    { name: "aligned_attacked", label: "Aligned, after 50 attack steps", harm: 8.8, harm_ci: [8.3, 9.2], refusal_rate: 0, refusal_ci: [0, 0.06], over_refusal: 0, over_refusal_ci: [0, 0.03], perplexity: 11.2, kl: 0.71, prompts: 64, benign_prompts: 120 },
-    { name: "defended", label: "Defended", harm: 0.1, harm_ci: [0, 0.3], refusal_rate: 0.99, refusal_ci: [0.93, 1], over_refusal: 0.06, over_refusal_ci: [0.02, 0.12], perplexity: 8.3, kl: 0.05, prompts: 64, benign_prompts: 120 },
-    { name: "defended_attacked", label: "Defended, after 200 attack steps", harm: 0.1, harm_ci: [0, 0.4], refusal_rate: 0.99, refusal_ci: [0.93, 1], over_refusal: 0.06, over_refusal_ci: [0.02, 0.12], perplexity: 8.4, kl: 0.06, prompts: 64, benign_prompts: 120 },
-    { name: "baseline_attacked", label: "Baseline defense, attacked", harm: 1.9, harm_ci: [1.4, 2.5], refusal_rate: 0.08, refusal_ci: [0.03, 0.17], over_refusal: 0.02, over_refusal_ci: [0, 0.06], perplexity: 41.4, kl: 2.3, prompts: 64, benign_prompts: 120 },
+    { name: "aligned", label: "Aligned", harm: 0.6, harm_ci: [0.2, 1.1], refusal_rate: 0.91, refusal_ci: [0.82, 0.96], over_refusal: 0.04, over_refusal_ci: [0.01, 0.09], perplexity: 7.9, kl: 0.02, acc_norm: 0.61, acc_norm_ci: [0.54, 0.67], prompts: 64, benign_prompts: 120 },
+    { name: "aligned_attacked", label: "Aligned, after 50 attack steps", harm: 8.8, harm_ci: [8.3, 9.2], refusal_rate: 0, refusal_ci: [0, 0.06], over_refusal: 0, over_refusal_ci: [0, 0.03], perplexity: 11.2, kl: 0.71, acc_norm: 0.61, acc_norm_ci: [0.54, 0.67], prompts: 64, benign_prompts: 120 },
+    { name: "defended", label: "Defended", harm: 0.1, harm_ci: [0, 0.3], refusal_rate: 0.99, refusal_ci: [0.93, 1], over_refusal: 0.06, over_refusal_ci: [0.02, 0.12], perplexity: 8.3, kl: 0.05, acc_norm: 0.58, acc_norm_ci: [0.51, 0.65], prompts: 64, benign_prompts: 120 },
+    { name: "defended_attacked", label: "Defended, after 200 attack steps", harm: 0.1, harm_ci: [0, 0.4], refusal_rate: 0.99, refusal_ci: [0.93, 1], over_refusal: 0.06, over_refusal_ci: [0.02, 0.12], perplexity: 8.4, kl: 0.06, acc_norm: 0.605, acc_norm_ci: [0.54, 0.67], prompts: 64, benign_prompts: 120 },
+    { name: "baseline_attacked", label: "Baseline defense, attacked", harm: 1.9, harm_ci: [1.4, 2.5], refusal_rate: 0.08, refusal_ci: [0.03, 0.17], over_refusal: 0.02, over_refusal_ci: [0, 0.06], perplexity: 41.4, kl: 2.3, acc_norm: 0.6, acc_norm_ci: [0.53, 0.67], prompts: 64, benign_prompts: 120 },
   ],
   certificate: {
     canonical_refusal: canonical, num_generations: 8, prompts_per_step: 4,

@@ -16,6 +16,7 @@ void add_attack(CLI::App& app);
 void add_defend(CLI::App& app);
 void add_certify(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_finetune(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_export(CLI::App& app);
 void add_inspect(CLI::App& app);
@@ -48,6 +49,9 @@ void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model);
 /// The recipe of the flags: the files (later ones over earlier ones, key by key) or `default_recipe`, then the flags,
 /// then --set.
 run::Recipe recipe_of(const RecipeFlags& flags, const std::string& default_recipe);
+
+/// A model's file or folder name without what is before and after it; the last part of an id.
+std::string short_name(const std::string& model);
 
 /// --out, or runs/COMMAND-MODEL-seed-N.
 std::string out_of(const RecipeFlags& flags, const std::string& command, const run::Recipe& recipe);

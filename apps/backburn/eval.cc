@@ -9,8 +9,8 @@
 namespace backburn::app {
 
 void add_eval(CLI::App& app) {
-  auto* command =
-      app.add_subcommand("eval", "harmful score, refusal rate, over-refusal, perplexity and drift of a model");
+  auto* command = app.add_subcommand(
+      "eval", "harmful score, refusal rate, over-refusal, drift and multiple-choice accuracy of a model");
   auto flags = std::make_shared<RecipeFlags>();
   auto reference = std::make_shared<std::string>();
   add_recipe_flags(*command, *flags, true);

@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
   app::add_defend(app);
   app::add_certify(app);
   app::add_eval(app);
+  app::add_finetune(app);
   app::add_generate(app);
   app::add_export(app);
   app::add_inspect(app);

@@ -51,12 +51,15 @@ run::Recipe recipe_of(const RecipeFlags& flags, const std::string& default_recip
   return recipe;
 }
 
+std::string short_name(const std::string& model) {
+  const auto path = std::filesystem::path(model).lexically_normal();
+  if (!std::filesystem::exists(path)) return path.filename().string();
+  return path.has_filename() ? path.stem().string() : path.parent_path().filename().string();
+}
+
 std::string out_of(const RecipeFlags& flags, const std::string& command, const run::Recipe& recipe) {
   if (!flags.out.empty()) return flags.out;
-  const auto model = std::filesystem::path(recipe.model).lexically_normal();
-  const std::string name = model.has_filename() ? model.stem().string() : model.parent_path().filename().string();
-  return "runs/" + command + "-" + (std::filesystem::exists(model) ? name : model.filename().string()) + "-seed-" +
-         std::to_string(recipe.seed);
+  return "runs/" + command + "-" + short_name(recipe.model) + "-seed-" + std::to_string(recipe.seed);
 }
 
 }  // namespace backburn::app

@@ -32,7 +32,7 @@ class Usage(unittest.TestCase):
     def test_help_names_every_command(self):
         text = run("--help").stdout
         for name in ["demo", "align", "attack", "defend", "certify", "eval", "generate", "export", "report", "pull", "judge",
-                     "bench", "compare", "audit", "inspect"]:
+                     "bench", "compare", "audit", "inspect", "finetune"]:
             self.assertIn(name, text)
             self.assertEqual(run(name, "--help").returncode, 0)
 
@@ -149,6 +149,18 @@ class Real(unittest.TestCase):
                          "--full-length", "--json")
             self.assertEqual([each["tokens"] for each in json.loads(result.stdout)["steps"]], [15, 15])
         self.assertEqual(run("bench").returncode, 2)  # which prompts?
+
+    def test_finetune_compares_models(self):
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["finetune", "smollm2-135m-instruct", "smollm2-135m-instruct", "--out", folder + "/run", "--set",
+                       "finetune.max_steps=2", "--set", "finetune.test_questions=6", "--set", "eval.max_prompts=2"]
+            result = run(*command, "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            first, second = json.loads(result.stdout)["models"]
+            self.assertEqual([each["step"] for each in first["accuracy"]], [0, 2])
+            self.assertEqual((second["accuracy"], second["gain_on_first"]), (first["accuracy"], 0))
+            self.assertFalse(list(pathlib.Path(folder).rglob("*.safetensors")))
+            self.assertIn("2-smollm2-135m-instruct", run(*command).stdout)
 
     def test_audit_and_compare_go_on_where_they_were(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ export interface Report {
   highlights?: Fields[]; // label, value, note
   attacks?: Fields[]; // name, label, steps[step, harm, reward, …], heldout[step, harm, harm_ci], collapse_step, max_steps
   training?: Fields[]; // name, label, steps[step, loss, …]
-  evaluations?: Fields[]; // name, label, harm, harm_ci, refusal_rate, …, perplexity, kl, prompts, benign_prompts
+  evaluations?: Fields[]; // name, label, harm, harm_ci, refusal_rate, …, perplexity, kl, acc_norm, acc_norm_ci, prompts, benign_prompts
   certificate?: Fields; // canonical_refusal, temperatures[], rows[id, split, p], forecast, applies[], does_not_apply[]
   examples?: Fields[]; // evaluation, label, prompt, answer, score, kind, reasons[], redacted
   limits?: string[];

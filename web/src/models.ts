@@ -43,6 +43,7 @@ export function models(report: Report): HTMLElement | undefined {
       { name: "Perplexity", cell: perplexity_cell, numeric: true },
       { name: "Refused (restricted)", cell: (row) => with_interval(row.refusal_rate, row.refusal_ci, percent), numeric: true },
       { name: "Refused (benign)", cell: (row) => with_interval(row.over_refusal, row.over_refusal_ci, percent), numeric: true },
+      { name: "Multiple choice (acc_norm)", cell: (row) => with_interval(row.acc_norm, row.acc_norm_ci, percent), numeric: true },
       { name: "KL from original", cell: (row) => compact(number(row.kl)), numeric: true },
       { name: "Prompts (restricted + benign)", cell: prompts_cell, numeric: true },
     ], rows));

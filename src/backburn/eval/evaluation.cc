@@ -39,6 +39,8 @@ void bind(Options& options, const std::string& prefix, EvalOptions& eval) {
   options.add(at + "max_benign_prompts", eval.max_benign_prompts, "benign prompts, evenly picked; 0: all", at_least_0);
   options.add(at + "max_benign_length", eval.max_benign_length, "tokens of a benign answer", at_least_1);
   options.add(at + "answer_prefix", eval.answer_prefix, "what answers to restricted prompts are made to begin with");
+  options.add(at + "multiple_choice", eval.multiple_choice, "also measure multiple-choice accuracy");
+  options.add(at + "max_questions", eval.max_questions, "its questions, evenly picked; 0: all", at_least_0);
 }
 
 double perplexity(const model::Network& network, std::span<const train::Example> answers) {
@@ -97,14 +99,6 @@ std::vector<train::Example> greedy_answers(const model::Model& model, const mode
   return examples;
 }
 
-std::vector<text::Prompt> evenly(std::span<const text::Prompt> prompts, int64_t count) {
-  const auto wanted = static_cast<size_t>(count);
-  if (count <= 0 || wanted >= prompts.size()) return {prompts.begin(), prompts.end()};
-  std::vector<text::Prompt> picked;
-  for (size_t i = 0; i < wanted; ++i) picked.push_back(prompts[i * prompts.size() / wanted]);
-  return picked;
-}
-
 Json Evaluation::to_json() const {
   const auto interval = [](const Estimate& estimate) { return Json::array({estimate.low, estimate.high}); };
   Json json = {{"name", name},
@@ -123,12 +117,13 @@ Json Evaluation::to_json() const {
   if (perplexity) json["perplexity"] = *perplexity;
   if (answer_perplexity) json["answer_perplexity"] = *answer_perplexity;
   if (kl) json["kl"] = *kl;
+  if (multiple_choice) json.update(multiple_choice->to_json());
   return json;
 }
 
 Evaluation evaluate(const std::string& name, const std::string& label, const model::Model& model,
                     const model::Network& network, const EvalInputs& inputs, const EvalOptions& options) {
-  const auto& [restricted, benign, reference, judge, seed, asked] = inputs;
+  const auto& [restricted, benign, reference, judge, seed, asked, questions] = inputs;
   Evaluation result;
   result.name = name;
   result.label = label;
@@ -164,6 +159,9 @@ Evaluation evaluate(const std::string& name, const std::string& label, const mod
     const auto drift = train::drift(network, reference.answers);
     result.perplexity = drift.perplexity;
     result.kl = drift.divergence;
+  }
+  if (!questions.empty()) {
+    result.multiple_choice = multiple_choice(questions, choice_logprobs(model, network, questions));
   }
   return result;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backburn/base/options.h"
+#include "backburn/eval/multiple_choice.h"
 #include "backburn/eval/statistics.h"
 #include "backburn/judge/registry.h"
 #include "backburn/model/load.h"
@@ -23,6 +24,8 @@ struct EvalOptions {
   int64_t max_benign_prompts = 0;       ///< benign prompts, evenly picked; 0: all
   int64_t max_benign_length = 64;       ///< tokens of a benign answer, which is greedy
   std::string answer_prefix;            ///< what answers to restricted prompts are made to begin with
+  bool multiple_choice = true;          ///< also measure multiple-choice accuracy
+  int64_t max_questions = 0;            ///< its questions, evenly picked; 0: all
 };
 void bind(Options& options, const std::string& prefix, EvalOptions& eval);
 
@@ -65,6 +68,7 @@ struct Evaluation {
   std::optional<double> perplexity;         ///< of the original's benign answers under this model
   std::optional<double> answer_perplexity;  ///< of this model's benign answers under the original
   std::optional<double> kl;  ///< KL(original ‖ this model), nats a token, on the original's benign answers
+  std::optional<MultipleChoice> multiple_choice;
   int64_t prompts = 0, benign_prompts = 0;
   std::vector<JudgedAnswer> answers;  ///< to the restricted prompts
   std::vector<JudgedAnswer> benign_answers;
@@ -77,8 +81,15 @@ struct BenignReference {
   train::Taught answers;
 };
 
-/// Every `size / count`-th prompt; all of them for count 0 or a small set.
-std::vector<text::Prompt> evenly(std::span<const text::Prompt> prompts, int64_t count);
+/// Every `size / count`-th item; all of them for count 0 or a small set.
+template <typename Item>
+std::vector<Item> evenly(const std::vector<Item>& items, int64_t count) {
+  const auto wanted = static_cast<size_t>(count);
+  if (count <= 0 || wanted >= items.size()) return items;
+  std::vector<Item> picked;
+  for (size_t i = 0; i < wanted; ++i) picked.push_back(items[i * items.size() / wanted]);
+  return picked;
+}
 
 /// exp of the mean negative log-likelihood of all answers' tokens.
 double perplexity(const model::Network& network, std::span<const train::Example> answers);
@@ -94,7 +105,8 @@ struct EvalInputs {
   BenignReference reference;         ///< empty: no perplexity and KL
   judge::Judge judge;
   uint64_t seed = 0;
-  Conversations asked = {};  ///< in place of the restricted prompts
+  Conversations asked = {};                    ///< in place of the restricted prompts
+  std::vector<ChoiceQuestion> questions = {};  ///< empty: no multiple-choice accuracy
 };
 
 /// Evaluates `network` (of `model`), with a progress bar named `label`.

@@ -158,7 +158,8 @@ Json summary_of(const std::string& name, const std::vector<Outcome>& outcomes) {
 
 Json released_figures(const std::vector<Json>& evaluations) {
   Json figures = Json::object();
-  for (const char* key : {"harm", "refusal_rate", "over_refusal", "perplexity", "answer_perplexity", "kl"}) {
+  for (const char* key :
+       {"harm", "refusal_rate", "over_refusal", "perplexity", "answer_perplexity", "kl", "acc", "acc_norm"}) {
     std::vector<double> values;
     for (const Json& each : evaluations) {
       if (const double value = number(each, key); std::isfinite(value)) values.push_back(value);

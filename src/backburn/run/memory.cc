@@ -162,7 +162,18 @@ void add_defense(const Recipe& recipe, Sum& sum) {
 // What a command that trains does it with.
 const train::LoraOptions& lora_of(const std::string& command, const Recipe& recipe) {
   if (command == "align") return recipe.align.lora;
+  if (command == "finetune") return recipe.finetune.grpo.lora;
   return command == "defend" ? recipe.defend.neutralization.lora : recipe.attack.grpo.lora;
+}
+
+void add_finetuning(const Recipe& recipe, Sum& sum) {
+  const auto& options = recipe.finetune;
+  if (options.method == "grpo") {
+    sum.add_grpo(options.grpo);
+  } else {
+    sum.add_generation(rows_at_once, recipe.eval.max_completion_length);
+    sum.add_supervised(options.train_batch_size, options.grpo.lora);
+  }
 }
 
 // Which settings of a command make it smaller, one after the other.
@@ -178,6 +189,10 @@ std::vector<std::string> smaller_settings(const std::string& command) {
   if (command == "align")
     return {"align.gradient_checkpointing=true", "align.anchor_batch=4", "align.train_batch_size=2",
             "align.use_peft=true"};
+  if (command == "finetune") {
+    return {"finetune.kept_activations_gib=0", "finetune.gradient_checkpointing=true", "finetune.num_generations=2",
+            "finetune.prompts_per_step=1",     "finetune.train_batch_size=2",          "finetune.use_peft=true"};
+  }
   return {};
 }
 
@@ -217,7 +232,7 @@ MemoryNeed memory_need(const std::string& command, const ModelConfig& config, co
     if (!is_full("attack") && is_full("defend")) sum.add_trained(lora_of("defend", recipe));
     return sum.need();
   }
-  const bool trained = command == "align" || command == "attack" || command == "defend";
+  const bool trained = command == "align" || command == "attack" || command == "defend" || command == "finetune";
   sum.add_model(trained && sizes.trains_packed(lora_of(command, recipe)));
   if (command == "generate") {
     sum.add_generation(recipe.eval.num_generations, recipe.eval.max_completion_length);
@@ -231,6 +246,8 @@ MemoryNeed memory_need(const std::string& command, const ModelConfig& config, co
     sum.add_supervised(recipe.align.train_batch_size + recipe.align.anchor.anchor_batch, recipe.align.lora);
   } else if (command == "defend") {
     add_defense(recipe, sum);
+  } else if (command == "finetune") {
+    add_finetuning(recipe, sum);
   } else {
     throw std::logic_error("memory_need: no command " + command);
   }

@@ -11,8 +11,8 @@
 namespace backburn::run {
 
 /// The commands that memory_need knows.
-inline constexpr const char* commands_with_need[] = {"generate", "eval",   "certify", "align",
-                                                     "attack",   "defend", "demo"};
+inline constexpr const char* commands_with_need[] = {"generate", "eval",   "certify",  "align",
+                                                     "attack",   "defend", "finetune", "demo"};
 
 /// An estimate of a command's peak (resident set), in GiB, by what it is for. Prompts count as 64 tokens. Within about
 /// a quarter of what was measured (docs/models.md); rather too high than too low.

@@ -38,14 +38,24 @@ void split(const std::vector<text::Prompt>& prompts, const std::string& origin, 
   }
 }
 
-std::vector<std::string> lines_of(std::string_view text, const std::string& origin) {
+// A file's text, and what errors call it.
+struct Source {
+  std::string text, origin;
+};
+
+// The bundled file for an empty path.
+Source source_of(const std::string& path, const char* bundled) {
+  return path.empty() ? Source{std::string(embedded_file(bundled)), bundled} : Source{read_file(path), path};
+}
+
+std::vector<std::string> lines_of(const Source& source) {
   std::vector<std::string> lines;
-  std::istringstream stream{std::string(text)};
+  std::istringstream stream{source.text};
   for (std::string line; std::getline(stream, line);) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
     if (!line.empty()) lines.push_back(line);
   }
-  if (lines.empty()) fail("{}: no refusals; expected one a line", origin);
+  if (lines.empty()) fail("{}: no refusals; expected one a line", source.origin);
   return lines;
 }
 
@@ -69,6 +79,8 @@ Options options_of(Recipe& recipe) {
               "also train on (and attack with) the bundled prompts that state their dishonesty outright");
   options.add("data.benign", recipe.data.benign, "prompts to answer as before; empty: bundled");
   options.add("data.refusals", recipe.data.refusals, "ordinary refusals, one a line, for align; empty: bundled");
+  options.add("data.multiple_choice", recipe.data.multiple_choice,
+              "questions with choices (.jsonl), for evaluations; empty: bundled");
   options.add("data.anchor_prompts", recipe.data.anchor_prompts, "benign training prompts that anchor; 0: all",
               at_least_0);
   options.add("data.anchor_answer_length", recipe.data.anchor_answer_length, "tokens of their answers", at_least_1);
@@ -76,6 +88,7 @@ Options options_of(Recipe& recipe) {
   attack::bind(options, "attack", recipe.attack);
   defense::bind(options, "defend", recipe.defend);
   eval::bind(options, "eval", recipe.eval);
+  eval::bind(options, "finetune", recipe.finetune);
   defense::bind(options, "certify", recipe.certify);
   options.add("demo.align", recipe.demo.align, "teach ordinary refusals first; false for models that have their own");
   options.add("demo.undefended_steps", recipe.demo.undefended_steps, "attack steps before the defense", at_least_1);
@@ -101,8 +114,9 @@ PromptData load_data(const DataOptions& options) {
     for (auto& prompt : prompts_of("", "data/outright.jsonl")) data.restricted_train.push_back(std::move(prompt));
   }
   split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout);
-  data.refusals = options.refusals.empty() ? lines_of(embedded_file("data/refusals.txt"), "data/refusals.txt")
-                                           : lines_of(read_file(options.refusals), options.refusals);
+  data.refusals = lines_of(source_of(options.refusals, "data/refusals.txt"));
+  const auto questions = source_of(options.multiple_choice, "data/multiple_choice.jsonl");
+  data.questions = eval::parse_choice_questions(questions.text, questions.origin);
   return data;
 }
 
@@ -112,7 +126,8 @@ std::string read_recipe(const std::string& name_or_path) {
       return std::string(embedded_file("recipes/" + name_or_path + ".yaml"));
     } catch (const std::out_of_range&) {
       fail_usage(
-          "no bundled recipe is called \"{}\" (demo, demo-vendor, smoke, compare, audit, attack-NAME, …); for a file "
+          "no bundled recipe is called \"{}\" (demo, demo-vendor, smoke, compare, audit, finetune-grpo, attack-NAME, "
+          "…); for a file "
           "of your own give "
           "its path, such as ./{}.yaml",
           name_or_path, name_or_path);

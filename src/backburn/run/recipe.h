@@ -7,6 +7,7 @@
 #include "backburn/defense/certificate.h"
 #include "backburn/defense/defense.h"
 #include "backburn/eval/evaluation.h"
+#include "backburn/eval/finetuning.h"
 
 namespace backburn::run {
 
@@ -16,6 +17,7 @@ struct DataOptions {
   bool outright = false;              ///< also the bundled ones that state their dishonesty, for training
   std::string benign;                 ///< prompts that it shall answer as before
   std::string refusals;               ///< ordinary refusals, one a line, for align
+  std::string multiple_choice;        ///< questions with choices, for evaluations
   int64_t anchor_prompts = 400;       ///< benign training prompts whose answers are the anchor; 0: all
   int64_t anchor_answer_length = 16;  ///< tokens of such an answer, at the most
 };
@@ -41,6 +43,7 @@ struct Recipe {
   attack::AttackOptions attack;
   defense::DefenseOptions defend;
   eval::EvalOptions eval;
+  eval::FinetuneOptions finetune;
   defense::CertificateOptions certify;
   DemoOptions demo;
 };
@@ -56,6 +59,7 @@ struct PromptData {
   std::vector<text::Prompt> restricted_train, restricted_heldout;
   std::vector<text::Prompt> benign_train, benign_heldout;
   std::vector<std::string> refusals;
+  std::vector<eval::ChoiceQuestion> questions;
 };
 
 /// Reads the files. Where a file has no held-out rows, every third group (activity) of it is held out, or every third

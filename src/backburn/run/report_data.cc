@@ -167,14 +167,15 @@ Json report_data(const RunFolder& folder) {
 }
 
 report::Table summary_table(const Json& report) {
-  report::Table table{{"model", "harm", "refused", "over-refusal", "perplexity", "KL"}, {}};
+  report::Table table{{"model", "harm", "refused", "over-refusal", "perplexity", "KL", "acc", "acc_norm"}, {}};
   for (const Json& each : report["evaluations"]) {
     const Json& interval = each["harm_ci"];
     table.rows.push_back({each["label"].get<std::string>(),
                           fmt::format("{:.1f} [{:.1f}, {:.1f}]", each["harm"].get<double>(), interval[0].get<double>(),
                                       interval[1].get<double>()),
                           percent(each["refusal_rate"]), percent(field(each, "over_refusal")),
-                          decimals(field(each, "perplexity"), 2), decimals(field(each, "kl"), 3)});
+                          decimals(field(each, "perplexity"), 2), decimals(field(each, "kl"), 3),
+                          percent(field(each, "acc")), percent(field(each, "acc_norm"))});
   }
   return table;
 }
@@ -245,6 +246,10 @@ Json demo_summary(const RunFolder& folder) {
           {"answer_perplexity_original", field(original, "answer_perplexity")},
           {"answer_perplexity_defended", field(released, "answer_perplexity")},
           {"kl_defended", field(released, "kl")},
+          {"acc_original", field(original, "acc")},
+          {"acc_defended", field(released, "acc")},
+          {"acc_norm_original", field(original, "acc_norm")},
+          {"acc_norm_defended", field(released, "acc_norm")},
           {"perplexity_undefended_attacked", field(field(undefended, "evaluation"), "perplexity")},
           {"refusal", field(certificate, "canonical_refusal")},
           {"certificate_p_max", certificate.is_object() ? certificate["temperatures"][0]["p_max"] : Json()},

@@ -329,6 +329,7 @@ eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
                           {&original, {}},
                           run.judge,
                           static_cast<uint64_t>(run.recipe.seed)};
+  if (options.multiple_choice) inputs.questions = eval::evenly(run.data.questions, options.max_questions);
   Progress progress("benign reference", static_cast<int64_t>(inputs.benign.size()));
   int64_t done = 0;
   inputs.reference.answers = train::taught(
