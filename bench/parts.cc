@@ -157,12 +157,13 @@ void decoding(const model::Model& model, int64_t rows, const Limits& limits) {
         });
       },
       other_weights);
+  const auto normed = at::empty_like(hidden);
   const auto turned = at::zeros({rows, config.head_dim / 2});
   const double of_norms = median_ms(turns, [&] {
     kernels::parallel([&] {
       for (const auto& layer : model.weights.layers) {
         for (int i = 0; i < 2; ++i) {
-          kernels::team_rms_norm(rows, config.hidden_size, bits(hidden), bits(layer.mlp_norm), 1e-5F, bits(attended));
+          kernels::team_rms_norm(rows, config.hidden_size, bits(hidden), bits(layer.mlp_norm), 1e-5F, bits(normed));
         }
         kernels::team_rotate(rows, shape.heads + shape.key_value_heads, shape.head_dim, turned.data_ptr<float>(),
                              turned.data_ptr<float>(), bits(qkv), shape.width());
