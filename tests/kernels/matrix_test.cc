@@ -1,13 +1,16 @@
 #include "backburn/kernels/matrix.h"
 
 #include <gtest/gtest.h>
+#include <omp.h>
 
 #include <bit>
 #include <cmath>
+#include <memory>
 #include <random>
 #include <vector>
 
 #include "backburn/kernels/cpu.h"
+#include "backburn/kernels/huge_pages.h"
 #include "backburn/kernels/parallel.h"
 
 namespace backburn::kernels {
@@ -21,6 +24,15 @@ std::vector<bf16> integers(int64_t count, uint32_t seed, int largest = 7) {
   std::uniform_int_distribution<int> draw(-largest, largest);
   std::vector<bf16> values(count);
   for (bf16& value : values) value = static_cast<bf16>(std::bit_cast<uint32_t>(static_cast<float>(draw(random))) >> 16);
+  return values;
+}
+
+// Sums of their products depend on the order.
+std::vector<bf16> random_values(int64_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> draw;
+  std::vector<bf16> values(count);
+  for (bf16& value : values) value = static_cast<bf16>(std::bit_cast<uint32_t>(draw(random)) >> 16);
   return values;
 }
 
@@ -55,6 +67,40 @@ TEST_F(MatrixTest, ProductsOfAllShapesAreExact) {
         }
       }
     }
+  }
+}
+
+TEST_F(MatrixTest, ARowsResultDependsNeitherOnOtherRowsNorOnThreads) {
+  const int before = omp_get_max_threads();
+  for (const int64_t n : {16, 48, 160}) {
+    const int64_t m = 37, k = 64;
+    const auto x = random_values(m * k, 1), w = random_values(n * k, 2);
+    const PackedMatrix packed(w.data(), n, k);
+    std::vector<float> wanted(m * n), y(m * n);
+    for (int64_t row = 0; row < m; ++row) team_multiply(1, {{&x[row * k], k, &packed}, {}}, &wanted[row * n], n);
+    for (const int threads : {1, 2, 3, 5}) {
+      omp_set_num_threads(threads);
+      parallel([&] { team_multiply(m, {{x.data(), k, &packed}, {}}, y.data(), n); });
+      EXPECT_EQ(y, wanted) << n << ", " << threads;
+    }
+  }
+  omp_set_num_threads(before);
+}
+
+TEST_F(MatrixTest, SharedMemoryKeepsMatricesApart) {
+  HugePages memory;
+  const int64_t n = 40, k = 6;
+  const auto first = integers(n * k, 1), second = integers(n * k, 2), x = integers(k, 3);
+  const auto one = std::make_unique<PackedMatrix>(first.data(), n, k, &memory);
+  auto other = std::make_unique<PackedMatrix>(second.data(), n, k, &memory);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(other->panel(0)) % 64, 0);
+  PackedMatrix kept = std::move(*other);
+  memory = {};  // what was handed out stays
+  other.reset();
+  std::vector<float> y(n);
+  for (const auto& [packed, values] : {std::pair{one.get(), &first}, {&kept, &second}}) {
+    team_multiply(1, {{x.data(), k, packed}, {}}, y.data(), n);
+    for (int64_t i = 0; i < n; ++i) ASSERT_EQ(y[i], dot(x.data(), values->data() + i * k, k));
   }
 }
 

@@ -29,13 +29,40 @@ struct Vector {  // a head of bf16 values
   }
 };
 
+// 16 sums whose sum is the dot product.
 template <int registers>
-float dot(const Vector<registers>& left, const bf16* right) {
+__m512 products(const Vector<registers>& left, const bf16* right) {
   __m512 sum = _mm512_setzero_ps();
   for (int i = 0; i < registers; ++i) {
     sum = _mm512_dpbf16_ps(sum, left.parts[i], reinterpret_cast<__m512bh>(_mm512_loadu_si512(right + 32 * i)));
   }
-  return _mm512_reduce_add_ps(sum);
+  return sum;
+}
+
+template <int registers>
+float dot(const Vector<registers>& left, const bf16* right) {
+  return _mm512_reduce_add_ps(products(left, right));
+}
+
+// Adds neighbouring pairs of two registers, the first's results before the second's in each quarter.
+__m512 fold_pairs(__m512 left, __m512 right) {
+  const __m512d a = _mm512_castps_pd(left), b = _mm512_castps_pd(right);
+  return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+}
+
+// The sums of 16 registers, each added up in the order of _mm512_reduce_add_ps.
+__m512 reduce_add(const __m512 (&sums)[16]) {
+  __m512 halves[8], quarters[4];
+  for (int i = 0; i < 8; ++i) {
+    const __m512 left = sums[i / 4 * 8 + i % 4], right = sums[i / 4 * 8 + i % 4 + 4];
+    halves[i] = _mm512_add_ps(_mm512_shuffle_f32x4(left, right, 0x44), _mm512_shuffle_f32x4(left, right, 0xEE));
+  }
+  for (int i = 0; i < 4; ++i) {
+    const __m512 left = halves[i], right = halves[i + 4];
+    quarters[i] = _mm512_add_ps(_mm512_shuffle_f32x4(left, right, 0x88), _mm512_shuffle_f32x4(left, right, 0xDD));
+  }
+  const __m512 even = fold_pairs(quarters[0], quarters[1]), odd = fold_pairs(quarters[2], quarters[3]);
+  return _mm512_add_ps(_mm512_shuffle_ps(even, odd, 0x88), _mm512_shuffle_ps(even, odd, 0xDD));
 }
 
 // Scores into [0, count), and −∞ up to the next multiple of 16.
@@ -44,40 +71,91 @@ int64_t scores_of(const Vector<registers>& query, const Run* runs, int run_count
   int64_t count = 0;
   for (int r = 0; r < run_count; ++r) {
     const bf16* key = runs[r].keys;
-    for (int64_t i = 0; i < runs[r].length; ++i, key += runs[r].stride) scores[count++] = dot(query, key) * scale;
+    const int64_t stride = runs[r].stride;
+    int64_t left = runs[r].length;
+    for (; left >= 16; left -= 16, key += 16 * stride, count += 16) {
+      __m512 sums[16];
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) sums[i] = products(query, key + i * stride);
+      _mm512_storeu_ps(scores + count, _mm512_mul_ps(reduce_add(sums), _mm512_set1_ps(scale)));
+    }
+    for (; left > 0; --left, key += stride) scores[count++] = dot(query, key) * scale;
   }
   for (int64_t i = count; i % 16 != 0; ++i) scores[i] = -std::numeric_limits<float>::infinity();
   return count;
 }
 
-// Writes the attended head, returns ln Σ exp(score).
-template <int registers>
-float attend(const bf16* query, const Run* runs, int run_count, float scale, float* scores, bf16* out) {
-  const int64_t count = scores_of(Vector<registers>(query), runs, run_count, scale, scores);
+// out = Σ weight · value for `heads` heads that see the same values; a head's weights are `stride` apart from the
+// next's.
+template <int registers, int heads>
+void mix(const float* weights, int64_t stride, const Run* runs, int run_count, const float* totals, bf16* out) {
+  __m512 mixed[heads][2 * registers];
+  for (auto& head : mixed) {
+    for (auto& part : head) part = _mm512_setzero_ps();
+  }
+  for (int r = 0; r < run_count; ++r) {
+    const bf16* value = runs[r].values;
+    for (int64_t i = 0; i < runs[r].length; ++i, value += runs[r].stride, ++weights) {
+      __m512 parts[2 * registers];
+      for (int j = 0; j < 2 * registers; ++j) parts[j] = load16(value + 16 * j);
+#pragma GCC unroll 4
+      for (int head = 0; head < heads; ++head) {
+        const __m512 weight = _mm512_set1_ps(weights[head * stride]);
+        for (int j = 0; j < 2 * registers; ++j) mixed[head][j] = _mm512_fmadd_ps(weight, parts[j], mixed[head][j]);
+      }
+    }
+  }
+  for (int head = 0; head < heads; ++head) {
+    const __m512 inverse = _mm512_set1_ps(1.0F / totals[head]);
+    for (int j = 0; j < 2 * registers; ++j, out += 16) store16(out, _mm512_mul_ps(mixed[head][j], inverse));
+  }
+}
+
+// Turns scores [0, count) into exp(score − largest). Returns Σ of these, and the largest.
+float softmax(float* scores, int64_t count, float& top) {
   __m512 largest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
   for (int64_t i = 0; i < count; i += 16) largest = _mm512_max_ps(largest, _mm512_loadu_ps(scores + i));
-  const float top = _mm512_reduce_max_ps(largest);
+  top = _mm512_reduce_max_ps(largest);
   __m512 total = _mm512_setzero_ps();
   for (int64_t i = 0; i < count; i += 16) {
     const __m512 p = exp16(_mm512_sub_ps(_mm512_loadu_ps(scores + i), _mm512_set1_ps(top)));
     _mm512_storeu_ps(scores + i, p);
     total = _mm512_add_ps(total, p);
   }
-  const float sum = _mm512_reduce_add_ps(total);
+  return _mm512_reduce_add_ps(total);
+}
 
-  __m512 mixed[2 * registers];
-  for (auto& part : mixed) part = _mm512_setzero_ps();
-  int64_t at = 0;
-  for (int r = 0; r < run_count; ++r) {
-    const bf16* value = runs[r].values;
-    for (int64_t i = 0; i < runs[r].length; ++i, value += runs[r].stride) {
-      const __m512 p = _mm512_set1_ps(scores[at++]);
-      for (int j = 0; j < 2 * registers; ++j) mixed[j] = _mm512_fmadd_ps(p, load16(value + 16 * j), mixed[j]);
+constexpr int most_heads = 4;  // whose values are mixed at a time: 16 registers of sums
+
+// Floats that team functions need for the scores of up to `count` tokens.
+int64_t scores_size(int64_t count) { return most_heads * (count + 16); }
+
+// Attends with neighbouring heads that share keys and values: writes the heads, and (log_sums not null) ln Σ
+// exp(score).
+template <int registers>
+void attend(const bf16* queries, int64_t heads, const Run* runs, int run_count, float scale, float* scores,
+            int64_t scores_stride, bf16* out, float* log_sums) {
+  constexpr int64_t head_dim = 32 * registers;
+  constexpr int64_t at_once = registers <= 2 ? most_heads : registers <= 4 ? 2 : 1;
+  for (int64_t first = 0; first < heads; first += at_once) {
+    const int64_t number = heads - first < at_once ? heads - first : at_once;
+    float totals[most_heads];
+    for (int64_t i = 0; i < number; ++i) {
+      const int64_t head = first + i;
+      float* own = scores + i * scores_stride;
+      const int64_t count = scores_of(Vector<registers>(queries + head * head_dim), runs, run_count, scale, own);
+      float top = 0;
+      totals[i] = softmax(own, count, top);
+      if (log_sums != nullptr) log_sums[head] = top + std::log(totals[i]);
+    }
+    bf16* to = out + first * head_dim;
+    switch (number) {
+      case 1: mix<registers, 1>(scores, scores_stride, runs, run_count, totals, to); break;
+      case 2: mix<registers, 2>(scores, scores_stride, runs, run_count, totals, to); break;
+      case 3: mix<registers, 3>(scores, scores_stride, runs, run_count, totals, to); break;
+      default: mix<registers, 4>(scores, scores_stride, runs, run_count, totals, to);
     }
   }
-  const __m512 inverse = _mm512_set1_ps(1.0F / sum);
-  for (int j = 0; j < 2 * registers; ++j) store16(out + 16 * j, _mm512_mul_ps(mixed[j], inverse));
-  return top + std::log(sum);
 }
 
 void add16(float* to, __m512 values) { _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), values)); }
@@ -161,15 +239,15 @@ void team_attend(const HeadShape& shape, int64_t tokens, const bf16* qkv, const 
   const int64_t repeat = shape.heads / shape.key_value_heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   with_registers(shape.head_dim, [&](auto registers) {
-    const Buffer<float> scores(tokens + 16);
+    const Buffer<float> scores(scores_size(tokens));
 #pragma omp for schedule(static, 8)
     for (int64_t token = 0; token < tokens; ++token) {
-      for (int64_t head = 0; head < shape.heads; ++head) {
-        const Seen seen = seen_by(shape, qkv, sights[token], token, head / repeat);
-        const float log_sum =
-            attend<registers.value>(qkv + token * shape.width() + head * shape.head_dim, seen.runs, 2, scale,
-                                    scores.get(), out + token * shape.queries() + head * shape.head_dim);
-        if (log_sums != nullptr) log_sums[token * shape.heads + head] = log_sum;
+      for (int64_t key_value_head = 0; key_value_head < shape.key_value_heads; ++key_value_head) {
+        const int64_t head = key_value_head * repeat;
+        const Seen seen = seen_by(shape, qkv, sights[token], token, key_value_head);
+        attend<registers.value>(qkv + token * shape.width() + head * shape.head_dim, repeat, seen.runs, 2, scale,
+                                scores.get(), tokens + 16, out + token * shape.queries() + head * shape.head_dim,
+                                log_sums == nullptr ? nullptr : log_sums + token * shape.heads + head);
       }
     }
   });
@@ -208,7 +286,7 @@ void team_attend_cached(const HeadShape& shape, int64_t rows, const bf16* qkv, c
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   const auto bytes = static_cast<size_t>(shape.head_dim) * sizeof(bf16);
   with_registers(shape.head_dim, [&](auto registers) {
-    const Buffer<float> scores(capacity + 16);
+    const Buffer<float> scores(scores_size(capacity));
 #pragma omp for schedule(static)
     for (int64_t task = 0; task < rows * shape.key_value_heads; ++task) {
       const int64_t row = task / shape.key_value_heads;
@@ -220,11 +298,10 @@ void team_attend_cached(const HeadShape& shape, int64_t rows, const bf16* qkv, c
       std::memcpy(held_keys + lengths[row] * shape.head_dim, new_key, bytes);
       std::memcpy(held_values + lengths[row] * shape.head_dim, new_key + shape.keys(), bytes);
       const Run run{held_keys, held_values, shape.head_dim, lengths[row] + 1};
-      for (int64_t head = key_value_head * repeat; head < (key_value_head + 1) * repeat; ++head) {
-        const float log_sum = attend<registers.value>(own + head * shape.head_dim, &run, 1, scale, scores.get(),
-                                                      out + row * shape.queries() + head * shape.head_dim);
-        if (log_sums != nullptr) log_sums[row * shape.heads + head] = log_sum;
-      }
+      const int64_t head = key_value_head * repeat;
+      attend<registers.value>(own + head * shape.head_dim, repeat, &run, 1, scale, scores.get(), capacity + 16,
+                              out + row * shape.queries() + head * shape.head_dim,
+                              log_sums == nullptr ? nullptr : log_sums + row * shape.heads + head);
     }
   });
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 
+#include "backburn/kernels/huge_pages.h"
 #include "backburn/kernels/matrix_kernel.h"
 
 namespace backburn::kernels {
@@ -17,14 +18,16 @@ __m512 biased(__m512 values, const float* bias, int64_t column, __mmask16 mask) 
   return bias == nullptr ? values : _mm512_add_ps(values, _mm512_maskz_loadu_ps(mask, bias + column));
 }
 
+std::shared_ptr<bf16[]> on_heap(int64_t count) {
+  auto* data = static_cast<bf16*>(std::aligned_alloc(64, static_cast<size_t>(count) * sizeof(bf16)));
+  if (data == nullptr) throw std::bad_alloc();
+  return {data, std::free};
+}
+
 }  // namespace
 
-void PackedMatrix::Free::operator()(bf16* data) const { std::free(data); }
-
-PackedMatrix::PackedMatrix(const bf16* matrix, int64_t n, int64_t k) : n_(n), k_(k) {
-  const size_t bytes = static_cast<size_t>(padded_n() * k) * sizeof(bf16);
-  data_.reset(static_cast<bf16*>(std::aligned_alloc(64, bytes)));
-  if (!data_) throw std::bad_alloc();
+PackedMatrix::PackedMatrix(const bf16* matrix, int64_t n, int64_t k, HugePages* memory) : n_(n), k_(k) {
+  data_ = memory != nullptr ? memory->take(padded_n() * k) : on_heap(padded_n() * k);
   bf16* packed = data_.get();
   const int64_t count = panels();
 #pragma omp parallel for schedule(static)

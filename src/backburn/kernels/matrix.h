@@ -15,6 +15,8 @@ namespace backburn::kernels {
 /// The bits of a bfloat16.
 using bf16 = uint16_t;
 
+class HugePages;
+
 /// A matrix W [n, k] laid out for y = x · Wᵀ: panels of 32 rows, in a panel the 32 rows' pairs of neighbouring elements
 /// one after the other, as vdpbf16ps takes them. Rows beyond n are zero.
 class PackedMatrix {
@@ -22,8 +24,8 @@ class PackedMatrix {
   static constexpr int64_t panel_rows = 32;
 
   PackedMatrix() = default;
-  /// Packs row-major `matrix` [n, k]; k is even.
-  PackedMatrix(const bf16* matrix, int64_t n, int64_t k);
+  /// Packs row-major `matrix` [n, k]; k is even. `memory` is for what is kept and read at every token (null: the heap).
+  PackedMatrix(const bf16* matrix, int64_t n, int64_t k, HugePages* memory = nullptr);
 
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
@@ -32,11 +34,8 @@ class PackedMatrix {
   const bf16* panel(int64_t index) const { return data_.get() + index * panel_rows * k_; }
 
  private:
-  struct Free {
-    void operator()(bf16* data) const;
-  };
   int64_t n_ = 0, k_ = 0;
-  std::unique_ptr<bf16[], Free> data_;
+  std::shared_ptr<bf16[]> data_;
 };
 
 /// One product of a sum: x [m, w.k()] with rows `stride` elements apart (even), and w.

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <omp.h>
+
 #include "backburn/kernels/matrix.h"
 #include "backburn/kernels/vector.h"
 
@@ -8,8 +10,7 @@ namespace backburn::kernels {
 
 constexpr int tile_rows = 12;  // × 2 registers of 16 columns, beside the two of W: 26 of 32
 
-// Adds x · Wᵀ for `rows` ≤ 12 rows and one panel. With few rows W comes from memory faster than it is used up later, so
-// the next panel is called for meanwhile: `ahead`, 64 bytes a step.
+// Adds x · Wᵀ for `rows` ≤ 12 rows and one panel. `ahead` (null: nothing) is called for meanwhile, 64 bytes a step.
 template <int rows>
 inline void add_product(__m512 (&sums)[rows][2], const bf16* x, int64_t stride, const bf16* panel, int64_t k,
                         const char* ahead) {
@@ -76,7 +77,10 @@ inline void panel_rows(int64_t begin, int64_t end, const Terms& terms, int64_t p
                        const Finish& finish) {
   const int64_t rows = end - begin;
   const int64_t tiles = (rows + tile_rows - 1) / tile_rows;
-  const char* next = stream && panel + 1 < terms.first.w->panels()
+  // The first tiles call for the next panel, which would else come from memory while nothing is multiplied. A single
+  // tile leaves that to the processor: it reads one panel after the other anyhow, and is slower with two places to read
+  // from.
+  const char* next = stream && tiles > 1 && panel + 1 < terms.first.w->panels()
                          ? reinterpret_cast<const char*>(terms.first.w->panel(panel + 1))
                          : nullptr;
   for (int64_t i = 0; i < tiles; ++i) {
@@ -88,12 +92,23 @@ inline void panel_rows(int64_t begin, int64_t end, const Terms& terms, int64_t p
   }
 }
 
+// In how many blocks m rows are taken: so many that a block's x stays in the second-level cache while the panels pass
+// by; where there are too few panels to share out evenly (a low-rank product has one or two), their number is a
+// multiple of the threads'.
+inline int64_t blocks_of(int64_t m, int64_t panels) {
+  constexpr int64_t block_rows = 240;
+  const int64_t threads = omp_get_num_threads();
+  const int64_t blocks = (m + block_rows - 1) / block_rows;
+  if (panels % threads == 0 || panels >= 4 * threads) return blocks;
+  const int64_t even = (blocks + threads - 1) / threads * threads;
+  return even < m ? even : m;
+}
+
 // The whole product. Finish: (row, first column, 16 sums, the next 16 sums).
 template <class Finish>
 inline void team_product(int64_t m, const Terms& terms, const Finish& finish) {
-  constexpr int64_t block_rows = 240;  // of x, which stay in the second-level cache while the panels pass by
   const int64_t panels = terms.first.w->panels();
-  const int64_t blocks = (m + block_rows - 1) / block_rows;
+  const int64_t blocks = blocks_of(m, panels);
 #pragma omp for schedule(static)
   for (int64_t i = 0; i < blocks * panels; ++i) {
     const int64_t block = i / panels;

@@ -7,15 +7,16 @@
 #include <algorithm>
 
 #include "backburn/kernels/cpu.h"
+#include "backburn/kernels/huge_pages.h"
 
 namespace backburn::model {
 namespace {
 
 using at::Tensor;
 
-kernels::PackedMatrix pack(const Tensor& matrix) {
+kernels::PackedMatrix pack(const Tensor& matrix, kernels::HugePages* memory = nullptr) {
   const Tensor rows = matrix.to(at::kBFloat16).contiguous();
-  return {reinterpret_cast<const kernels::bf16*>(rows.data_ptr()), rows.size(0), rows.size(1)};
+  return {reinterpret_cast<const kernels::bf16*>(rows.data_ptr()), rows.size(0), rows.size(1), memory};
 }
 
 // Rows of gate and up in turn, 16 of each: [2 × inner, …].
@@ -92,26 +93,28 @@ bool PackedWeights::fits(const ModelConfig& config, at::ScalarType dtype) {
 std::shared_ptr<PackedWeights> PackedWeights::make(const ModelConfig& config, const Weights& weights) {
   if (!weights.embedding.is_cpu() || !fits(config, weights.embedding.scalar_type())) return nullptr;
   const at::NoGradGuard no_grad;
+  kernels::HugePages memory;
   auto packed = std::make_shared<PackedWeights>();
   packed->weights_ = weights;
   packed->weights_.packed.reset();
   for (const LayerWeights& layer : weights.layers) {
     auto& to = packed->layers_.emplace_back();
-    for (size_t i = 0; i < products.size(); ++i) to[i] = pack(matrix_of(layer, products[i]));
+    for (size_t i = 0; i < products.size(); ++i) to[i] = pack(matrix_of(layer, products[i]), &memory);
     packed->qkv_biases_.push_back(layer.q_bias.defined() ? floats({layer.q_bias, layer.k_bias, layer.v_bias})
                                                          : std::vector<float>());
     packed->o_biases_.push_back(floats({layer.o_bias}));
   }
-  packed->head_ = pack(weights.head);
+  packed->head_ = pack(weights.head, &memory);
   return packed;
 }
 
 const PackedProducts& PackedWeights::transposed(size_t index) const {
   std::call_once(transposed_once_, [&] {
     const at::NoGradGuard no_grad;
+    kernels::HugePages memory;
     for (const LayerWeights& layer : weights_.layers) {
       auto& to = transposed_.emplace_back();
-      for (size_t i = 0; i < products.size(); ++i) to[i] = pack(matrix_of(layer, products[i]).t());
+      for (size_t i = 0; i < products.size(); ++i) to[i] = pack(matrix_of(layer, products[i]).t(), &memory);
     }
   });
   return transposed_[index];
@@ -120,7 +123,8 @@ const PackedProducts& PackedWeights::transposed(size_t index) const {
 const kernels::PackedMatrix& PackedWeights::head_transposed() const {
   std::call_once(head_once_, [&] {
     const at::NoGradGuard no_grad;
-    head_transposed_ = pack(weights_.head.t());
+    kernels::HugePages memory;
+    head_transposed_ = pack(weights_.head.t(), &memory);
   });
   return head_transposed_;
 }

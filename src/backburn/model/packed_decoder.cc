@@ -131,28 +131,26 @@ Scratch make_scratch(const Pass& pass) {
 
 // One layer, from tape.input to `output`. attend: fills tape.attended from tape.qkv; a team function.
 template <class Attend>
-void run_layer(const Pass& pass, size_t layer, const LayerActivations& tape, const Scratch& scratch,
-               const Tensor& output, const Attend& attend) {
+void team_layer(const Pass& pass, size_t layer, const LayerActivations& tape, const Scratch& scratch,
+                const Tensor& output, const Attend& attend) {
   const LayerWeights& weights = pass.weights->layers[layer];
   const PackedWeights& packed = *pass.weights->packed;
   const int64_t m = pass.tokens;
   const int64_t hidden = pass.config->hidden_size;
-  kernels::parallel([&] {
-    kernels::team_rms_norm(m, hidden, bits(tape.input), bits(weights.attention_norm), pass.eps(), bits(scratch.normed));
-    kernels::team_multiply(m, team_terms(pass, layer, Product::qkv, tape, bits(scratch.normed)), packed.qkv_bias(layer),
-                           bits(tape.qkv), pass.heads.width());
-    kernels::team_rotate(m, pass.heads.heads + pass.heads.key_value_heads, pass.heads.head_dim,
-                         pass.rotary.cosine.data_ptr<float>(), pass.rotary.sine.data_ptr<float>(), bits(tape.qkv),
-                         pass.heads.width());
-    attend();
-    kernels::team_multiply_residual(m, team_terms(pass, layer, Product::o, tape, bits(tape.attended)),
-                                    packed.o_bias(layer), bits(tape.input), bits(tape.middle), hidden);
-    kernels::team_rms_norm(m, hidden, bits(tape.middle), bits(weights.mlp_norm), pass.eps(), bits(scratch.normed));
-    kernels::team_multiply_swiglu(m, team_terms(pass, layer, Product::gate_up, tape, bits(scratch.normed)),
-                                  bits(tape.gate_up), bits(scratch.activated), pass.config->intermediate_size);
-    kernels::team_multiply_residual(m, team_terms(pass, layer, Product::down, tape, bits(scratch.activated)), nullptr,
-                                    bits(tape.middle), bits(output), hidden);
-  });
+  kernels::team_rms_norm(m, hidden, bits(tape.input), bits(weights.attention_norm), pass.eps(), bits(scratch.normed));
+  kernels::team_multiply(m, team_terms(pass, layer, Product::qkv, tape, bits(scratch.normed)), packed.qkv_bias(layer),
+                         bits(tape.qkv), pass.heads.width());
+  kernels::team_rotate(m, pass.heads.heads + pass.heads.key_value_heads, pass.heads.head_dim,
+                       pass.rotary.cosine.data_ptr<float>(), pass.rotary.sine.data_ptr<float>(), bits(tape.qkv),
+                       pass.heads.width());
+  attend();
+  kernels::team_multiply_residual(m, team_terms(pass, layer, Product::o, tape, bits(tape.attended)),
+                                  packed.o_bias(layer), bits(tape.input), bits(tape.middle), hidden);
+  kernels::team_rms_norm(m, hidden, bits(tape.middle), bits(weights.mlp_norm), pass.eps(), bits(scratch.normed));
+  kernels::team_multiply_swiglu(m, team_terms(pass, layer, Product::gate_up, tape, bits(scratch.normed)),
+                                bits(tape.gate_up), bits(scratch.activated), pass.config->intermediate_size);
+  kernels::team_multiply_residual(m, team_terms(pass, layer, Product::down, tape, bits(scratch.activated)), nullptr,
+                                  bits(tape.middle), bits(output), hidden);
 }
 
 Tensor final_norm(const Pass& pass, const Tensor& x) {
@@ -186,8 +184,9 @@ TreeSights sights_of(const PackedTokens& tokens) {
   return result;
 }
 
-// Runs all layers. attend(layer, values): fills values.attended from values.qkv; a team function. With `record`, every
-// token's activations are kept behind record->used; without, each layer overwrites the one before.
+// Runs all layers, in one parallel region. attend(layer, values): fills values.attended from values.qkv; a team
+// function. With `record`, every token's activations are kept behind record->used; without, each layer overwrites the
+// one before.
 template <class Attend>
 Tensor run_layers(const Pass& pass, const Tensor& ids, Activations* record, std::vector<LayerKeyValues>* key_values,
                   const Attend& attend) {
@@ -195,19 +194,28 @@ Tensor run_layers(const Pass& pass, const Tensor& ids, Activations* record, std:
   const auto recorded = [&](const Tensor& whole) { return whole.narrow(0, record->used, pass.tokens); };
   Tensor input = at::embedding(pass.weights->embedding, ids);
   Tensor output = record == nullptr ? at::empty_like(input) : Tensor();
-  LayerActivations values;
   const bool overwrite = record == nullptr || record->inputs_only();
-  if (overwrite) values = allocate_layer(*pass.config, pass.rank, pass.tokens, false);
   if (record != nullptr) input = recorded(record->layers.front().input).copy_(input);
-  for (size_t layer = 0; layer < pass.weights->layers.size(); ++layer) {
+  const size_t count = pass.weights->layers.size();
+  std::vector<LayerActivations> layers(
+      count, overwrite ? allocate_layer(*pass.config, pass.rank, pass.tokens, false) : LayerActivations());
+  std::vector<Tensor> outputs;
+  for (size_t layer = 0; layer < count; ++layer) {
+    LayerActivations& values = layers[layer];
     if (!overwrite) values = each_tensor(record->layers[layer], recorded);
     if (overwrite && layer > 0 && key_values != nullptr) values.qkv = at::empty_like(values.qkv);
-    if (record != nullptr) {
-      output = recorded(layer + 1 < record->layers.size() ? record->layers[layer + 1].input : record->last);
-    }
+    if (record != nullptr) output = recorded(layer + 1 < count ? record->layers[layer + 1].input : record->last);
     values.input = input;
-    run_layer(pass, layer, values, scratch, output, [&] { attend(layer, values); });
-    if (key_values != nullptr) {
+    outputs.push_back(output);
+    std::swap(input, output);
+  }
+  kernels::parallel([&] {
+    for (size_t layer = 0; layer < count; ++layer) {
+      team_layer(pass, layer, layers[layer], scratch, outputs[layer], [&] { attend(layer, layers[layer]); });
+    }
+  });
+  if (key_values != nullptr) {
+    for (const LayerActivations& values : layers) {
       const auto part = [&](int64_t begin) {
         return values.qkv.narrow(1, begin, pass.heads.keys())
             .view({pass.tokens, pass.heads.key_value_heads, pass.heads.head_dim})
@@ -215,10 +223,9 @@ Tensor run_layers(const Pass& pass, const Tensor& ids, Activations* record, std:
       };
       key_values->push_back({part(pass.heads.queries()), part(pass.heads.queries() + pass.heads.keys())});
     }
-    std::swap(input, output);
   }
   if (record != nullptr) record->used += pass.tokens;
-  return input;
+  return outputs.back();
 }
 
 float* floats(const Tensor& tensor) { return tensor.defined() ? tensor.data_ptr<float>() : nullptr; }
@@ -385,8 +392,10 @@ class LayersOf {
     if (!tape_.values.inputs_only()) return kept;
     LayerActivations values = values_;
     values.input = kept.input;
-    run_layer(tape_.pass, layer, values, scratch_, output_,
-              [&] { team_attend_tree(tape_.pass, tape_.sights, values); });
+    kernels::parallel([&] {
+      team_layer(tape_.pass, layer, values, scratch_, output_,
+                 [&] { team_attend_tree(tape_.pass, tape_.sights, values); });
+    });
     return values;
   }
 
