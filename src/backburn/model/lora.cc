@@ -9,6 +9,7 @@
 
 #include "backburn/base/rng.h"
 #include "backburn/model/packed.h"
+#include "backburn/model/quantized_weights.h"
 
 namespace backburn::model {
 
@@ -55,18 +56,14 @@ Adapter make_adapter(const ModelConfig& config, int64_t rank, double alpha, uint
 
 Weights merge(const Weights& weights, const Adapter& adapter) {
   const at::NoGradGuard no_grad;
+  refuse_quantized(weights, "merging an adapter into the weights in memory");
   Weights merged = weights;
   merged.packed.reset();
   for (size_t layer = 0; layer < merged.layers.size(); ++layer) {
     LayerWeights& weights_of_layer = merged.layers[layer];
     const auto linear = linear_weights(weights_of_layer, weights_of_layer.qkv.defined());
     for (size_t target = 0; target < linear.size(); ++target) {
-      at::Tensor& weight = *linear[target];
-      const LoraPair& pair = adapter.layers[layer][target];
-      const auto device = weight.device();
-      weight = weight.to(at::kFloat)
-                   .addmm(pair.b.to(device), pair.a.to(device), 1.0, adapter.scale())
-                   .to(weight.scalar_type());
+      *linear[target] = updated(*linear[target], adapter.layers[layer][target], adapter.scale());
     }
   }
   return merged;

@@ -13,6 +13,7 @@
 #include "backburn/judge/redact.h"
 #include "backburn/model/hugging_face.h"
 #include "backburn/model/peft.h"
+#include "backburn/model/quantized_weights.h"
 
 namespace backburn::run {
 namespace {
@@ -74,9 +75,12 @@ Json examples_of(const Run& run, const eval::EvalInputs& inputs, const eval::Eva
 }
 
 void release(const Run& run, const model::Model& base, const model::Adapter& adapter, const std::string& name) {
+  if (run.recipe.base_quantization != "none")
+    say(fmt::format("{}: the adapter is merged into the unquantised weights", name));
   model::save_adapter(adapter, base.config, run.folder.path() / (name + "-adapter"), base.name);
-  model::Model merged{base.config, model::merge(base.weights, adapter), base.tokenizer, base.chat_template, name};
-  model::save_hugging_face(merged, run.folder.path() / name, at::kBFloat16);
+  const model::Model released{base.config, {}, base.tokenizer, base.chat_template, name};
+  model::save_hugging_face(released, run.folder.path() / name, at::kBFloat16,
+                           model::merged(base.config, model::original_weights(base), adapter));
 }
 
 // One prompt of each group (or each prompt without one), in order.
