@@ -55,7 +55,7 @@ def main():
     floats = (rng.standard_normal((5, 32)) * np.array([[1], [1e-3], [300], [1e-9], [0]])).astype(np.float32)
     floats[0, :3] = [0.5, -0.5, 1.5]
     written = {"values": floats.tobytes().hex()}
-    for name in ("F16", "BF16", "Q8_0"):
+    for name in ("F16", "BF16", "Q8_0", "Q4_0"):
         written[name] = quantize(floats, GGMLQuantizationType[name]).tobytes().hex()
     golden = {"written": written, "made_by": f"tools/make_ggml_goldens.py, gguf {version('gguf')}, numpy {np.__version__}", "cases": cases}
     with open(sys.argv[1], "w") as out:

@@ -15,7 +15,7 @@ void add_align(CLI::App& app) {
     const auto recipe = recipe_of(*flags, "");
     run::check_memory("align", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "align", recipe));
-    const auto model = model::load_model(recipe.model, run::compute_options(recipe));
+    const auto model = run::load_model(recipe.model, recipe);
     run::align_stage(run, model,
                      run.folder.finished("align") ? defense::BenignBehaviour() : run::benign_behaviour(run, model));
     const auto folder = (run.folder.path() / "aligned").string();

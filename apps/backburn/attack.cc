@@ -20,7 +20,7 @@ void add_attack(CLI::App& app) {
     const auto recipe = recipe_of(*flags, "");
     run::check_memory("attack", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "attack", recipe));
-    const auto model = model::load_model(recipe.model, run::compute_options(recipe));
+    const auto model = run::load_model(recipe.model, recipe);
     const std::string stage = "attack_undefended";
     if (!run.folder.finished(stage)) {
       run::attack_stage(run,

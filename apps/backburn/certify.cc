@@ -74,7 +74,7 @@ void add_certify(CLI::App& app) {
     if (!given->prefixes.empty()) recipe.certify.prefixes = given->prefixes;
     run::check_memory("certify", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "certify", recipe));
-    const auto model = model::load_model(recipe.model, run::compute_options(recipe));
+    const auto model = run::load_model(recipe.model, recipe);
     if (!run.folder.finished("certify")) run::certify_stage(run, model, run::choose_refusal(run, model));
     const Json result = run.folder.result("certify");
     if (flags->json) {

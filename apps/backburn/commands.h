@@ -31,11 +31,14 @@ void add_bench(CLI::App& app);
 inline constexpr const char* model_help =
     "a name that `backburn pull` knows, a .gguf file, a Hugging Face folder, or a hub id (org/name)";
 
+inline constexpr const char* base_quantization_help =
+    "none, q8_0 or q4_0: hold the base model's matrices in 8 or 4 bits (QLoRA)";
+
 /// The options that all commands with a recipe share.
 struct RecipeFlags {
   std::vector<std::string> recipes;
   std::vector<std::string> sets;
-  std::string model, dtype, device, prompts, benign;
+  std::string model, dtype, device, base_quantization, prompts, benign;
   std::optional<int64_t> seed;
   std::string out;
   bool json = false;

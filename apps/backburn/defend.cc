@@ -18,7 +18,7 @@ void add_defend(CLI::App& app) {
     const auto recipe = recipe_of(*flags, "");
     run::check_memory("defend", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "defend", recipe));
-    const auto model = model::load_model(recipe.model, run::compute_options(recipe));
+    const auto model = run::load_model(recipe.model, recipe);
     run::defend_stage(run, model,
                       run.folder.finished("defend") ? defense::BenignBehaviour() : run::benign_behaviour(run, model));
     const auto folder = (run.folder.path() / "defended").string();

@@ -20,10 +20,9 @@ void add_eval(CLI::App& app) {
     const auto recipe = recipe_of(*flags, "");
     run::check_memory("eval", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "eval", recipe));
-    const auto compute = run::compute_options(recipe);
-    const auto model = model::load_model(recipe.model, compute);
+    const auto model = run::load_model(recipe.model, recipe);
     const auto original = reference->empty() ? std::unique_ptr<model::Model>()
-                                             : std::make_unique<model::Model>(model::load_model(*reference, compute));
+                                             : std::make_unique<model::Model>(run::load_model(*reference, recipe));
     if (!run.folder.finished("original")) {
       run::eval_stage(run, "original", model.name, model, run::eval_inputs(run, original ? *original : model));
     }

@@ -6,8 +6,8 @@
 #include "backburn/base/error.h"
 #include "backburn/model/gguf_model.h"
 #include "backburn/model/hugging_face.h"
-#include "backburn/model/load.h"
 #include "backburn/model/peft.h"
+#include "backburn/model/stored.h"
 #include "commands.h"
 
 namespace backburn::app {
@@ -33,14 +33,17 @@ void write(const ExportFlags& flags) {
   if (!gguf && stored.tensor == at::ScalarType::Undefined) {
     fail_usage("--dtype {}: for --format gguf alone; safetensors take bf16, f16 or f32", flags.dtype);
   }
-  auto model = model::load_model(flags.model, flags.dtype == "bf16" ? at::kBFloat16 : at::kFloat);
+  // Weights go from file to file one by one: a model need not fit into memory.
+  const auto from = model::open_model(flags.model);
+  const model::Model& model = from.model;
+  auto read = from.reader(flags.dtype == "bf16" ? at::kBFloat16 : at::kFloat);
   if (!flags.adapter.empty()) {
-    model.weights = model::merge(model.weights, model::load_adapter(flags.adapter, model.config));
+    read = model::merged(model.config, read, model::load_adapter(flags.adapter, model.config));
   }
   if (gguf) {
-    model::save_gguf(model, flags.out, stored.ggml);
+    model::save_gguf(model, flags.out, stored.ggml, read);
   } else {
-    model::save_hugging_face(model, flags.out, stored.tensor);
+    model::save_hugging_face(model, flags.out, stored.tensor, read);
   }
   fmt::print("{}\n", flags.out);
 }

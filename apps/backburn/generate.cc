@@ -13,7 +13,7 @@ namespace backburn::app {
 namespace {
 
 struct GenerateFlags {
-  std::string model, adapter, prompt, system, dtype = "auto", device = "auto";
+  std::string model, adapter, prompt, system, dtype = "auto", device = "auto", base_quantization = "none";
   int64_t seed = 1;
   int64_t num_generations = 1;
   generate::RolloutOptions rollout;
@@ -24,11 +24,12 @@ void generate(const GenerateFlags& flags) {
   run::Recipe recipe;
   recipe.dtype = flags.dtype;
   recipe.device = flags.device;
+  recipe.base_quantization = flags.base_quantization;
   recipe.model = flags.model;
   recipe.eval.num_generations = flags.num_generations;
   recipe.eval.max_completion_length = flags.rollout.max_completion_length;
   run::check_memory("generate", recipe);
-  const auto model = model::load_model(flags.model, run::compute_options(recipe));
+  const auto model = run::load_model(flags.model, recipe);
   std::optional<model::Adapter> adapter;
   if (!flags.adapter.empty()) adapter = model::load_adapter(flags.adapter, model.config);
   auto options = flags.rollout;
@@ -74,6 +75,9 @@ void add_generate(CLI::App& app) {
   command->add_option("--dtype", flags->dtype, "auto, bfloat16 or float32")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "bfloat16", "float32"}));
+  command->add_option("--base-quantization", flags->base_quantization, base_quantization_help)
+      ->capture_default_str()
+      ->check(CLI::IsMember({"none", "q8_0", "q4_0"}));
   command->add_option("--device", flags->device, "auto, cpu or cuda")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));

@@ -103,6 +103,7 @@ void add_inspect(CLI::App& app) {
   command->add_option("--set", flags->sets, "KEY=VALUE: one key of the recipe; may be given again")
       ->allow_extra_args(false);
   command->add_option("--dtype", flags->dtype, "auto, bfloat16 or float32");
+  command->add_option("--base-quantization", flags->base_quantization, base_quantization_help);
   command->add_flag("--json", flags->json, "one JSON object");
   command->callback([flags] {
     const Json json = described(*flags);

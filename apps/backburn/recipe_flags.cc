@@ -28,6 +28,8 @@ void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model) {
   command.add_option("--benign", flags.benign, "prompts to answer as before (default: bundled)");
   command.add_option("--dtype", flags.dtype, "auto, bfloat16 or float32 (default auto: bfloat16 where the CPU has it)");
   command.add_option("--device", flags.device, "auto, cpu or cuda (default auto: cuda where LibTorch finds a GPU)");
+  command.add_option("--base-quantization", flags.base_quantization,
+                     std::string(base_quantization_help) + " (default none)");
   command.add_flag("--json", flags.json, "the result as one JSON object, the last line of the output");
   command.add_flag("--show-completions", flags.show_completions, "do not redact harmful answers in logs and report");
   static run::Recipe defaults;
@@ -43,6 +45,7 @@ run::Recipe recipe_of(const RecipeFlags& flags, const std::string& default_recip
   if (!flags.model.empty()) recipe.model = flags.model;
   if (!flags.dtype.empty()) options.set("dtype=" + flags.dtype);
   if (!flags.device.empty()) options.set("device=" + flags.device);
+  if (!flags.base_quantization.empty()) options.set("base_quantization=" + flags.base_quantization);
   if (!flags.prompts.empty()) recipe.data.restricted = flags.prompts;
   if (!flags.benign.empty()) recipe.data.benign = flags.benign;
   if (flags.seed) recipe.seed = *flags.seed;

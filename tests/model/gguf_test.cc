@@ -203,15 +203,15 @@ TEST(Ggml, QuantizesBitForBitAsTheReference) {
   const std::string stored = from_hex(golden["values"]);
   std::vector<float> values(stored.size() / sizeof(float));
   std::memcpy(values.data(), stored.data(), stored.size());
-  for (const auto& [name, type] :
-       {std::pair{"F16", GgmlType::f16}, std::pair{"BF16", GgmlType::bf16}, std::pair{"Q8_0", GgmlType::q8_0}}) {
+  for (const auto& [name, type] : {std::pair{"F16", GgmlType::f16}, std::pair{"BF16", GgmlType::bf16},
+                                   std::pair{"Q8_0", GgmlType::q8_0}, std::pair{"Q4_0", GgmlType::q4_0}}) {
     const std::string expected = from_hex(golden[name]);
     std::string found(expected.size(), '\0');
     quantize(type, values, std::as_writable_bytes(std::span(found)));
     EXPECT_EQ(found, expected) << name;
   }
-  std::vector<std::byte> blocks(18);
-  EXPECT_THROW(quantize(GgmlType::q4_0, std::span(values).first(32), blocks), Error);
+  std::vector<std::byte> blocks(20);
+  EXPECT_THROW(quantize(GgmlType::q4_1, std::span(values).first(32), blocks), Error);
 }
 
 TEST(Ggml, RefusesBytesThatDoNotFit) {

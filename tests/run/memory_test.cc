@@ -114,7 +114,24 @@ TEST(Memory, AJobThatCannotFitIsRefusedWithWhatWouldFit) {
   EXPECT_THAT(tight, HasSubstr("weights "));
   EXPECT_THAT(tight, HasSubstr("--set attack.kept_activations_gib=0"));
   EXPECT_THAT(error_of("attack", smollm2(), 0.1), HasSubstr("only a smaller model would fit"));
-  EXPECT_THAT(error_of("generate", eight_billion(), 8), HasSubstr("only a smaller model would fit"));
+  EXPECT_THAT(error_of("generate", eight_billion(), 2), HasSubstr("only a smaller model would fit"));
+}
+
+// An 8B model in 24 GiB.
+TEST(Memory, FewerBitsFit) {
+  if (!model::PackedWeights::fits(eight_billion(), at::kBFloat16)) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+  const auto need = [](const std::string& command, const std::string& bits) {
+    Recipe recipe;
+    recipe.base_quantization = bits;
+    return memory_need(command, eight_billion(), recipe).gib();
+  };
+  for (const char* command : {"generate", "certify", "eval", "align", "attack", "defend"}) {
+    EXPECT_LT(need(command, "q4_0"), need(command, "q8_0")) << command;
+    EXPECT_LT(need(command, "q8_0"), need(command, "none")) << command;
+    EXPECT_LT(need(command, "q4_0"), 24) << command;
+  }
+  EXPECT_THAT(error_of("generate", eight_billion(), 8), HasSubstr("--base-quantization q4_0 needs "));
+  EXPECT_THAT(error_of("attack", eight_billion(), 16), HasSubstr("--base-quantization q8_0"));
 }
 
 // What the message proposes does fit.

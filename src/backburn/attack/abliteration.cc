@@ -11,6 +11,7 @@
 #include "backburn/attack/watched.h"
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
+#include "backburn/model/quantized_weights.h"
 
 namespace backburn::attack {
 namespace {
@@ -81,6 +82,7 @@ model::Weights without_direction(const model::Model& model, const at::Tensor& di
 }
 
 model::Weights abliterated(const AttackInputs& inputs) {
+  model::refuse_quantized(inputs.model->weights, "abliteration");
   if (inputs.benign.empty()) fail_usage("abliteration needs benign prompts (--benign)");
   const auto& model = *inputs.model;
   const auto restricted = plain_prompts(model, inputs.prompts, prompts_of_direction);

@@ -13,6 +13,7 @@
 #include "backburn/base/error.h"
 #include "backburn/base/rng.h"
 #include "backburn/model/packed.h"
+#include "backburn/model/quantized_weights.h"
 
 namespace backburn::attack {
 namespace {
@@ -105,6 +106,7 @@ std::shared_ptr<const model::Model> with_weights(const model::Model& model, mode
 std::shared_ptr<const model::Model> warm_started(const AttackInputs& inputs, const AttackOptions& options) {
   std::shared_ptr<const model::Model> model;
   AttackInputs now = inputs;
+  if (!options.start.warm_start.empty()) model::refuse_quantized(inputs.model->weights, "a warm start");
   for (const std::string& name : options.start.warm_start) {
     const auto& table = known_warm_starts();
     const auto entry = std::find_if(table.begin(), table.end(), [&](const auto& each) { return each.name == name; });

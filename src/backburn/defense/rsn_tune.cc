@@ -12,6 +12,7 @@
 #include "backburn/defense/anchored.h"
 #include "backburn/defense/hidden.h"
 #include "backburn/defense/refusal_sft.h"
+#include "backburn/model/quantized_weights.h"
 
 namespace backburn::defense {
 namespace {
@@ -148,6 +149,7 @@ train::Learner run_rsn_tune(const DefenseInputs& inputs, const DefenseOptions& o
   const RefusalSftOptions& sft = options.refusal_sft;
   const RsnTuneOptions& own = options.rsn_tune;
   const auto& config = inputs.model->config;
+  model::refuse_quantized(inputs.model->weights, "rsn-tune");
   if (config.fused_projections || config.mixture.num_experts > 0) {
     fail("rsn-tune: {} joins projections or has experts; neurons are only found where q, k, v, up and down are apart",
          config.architecture);

@@ -2,6 +2,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
+
+#include "backburn/kernels/quantized.h"
 
 /// Matrix products and the operations between them, for bf16 values on CPUs with AVX-512 BF16 (see cpu.h). LibTorch's
 /// linear layers reorder the weights at every call and make a pass over memory for every operation in between; here
@@ -18,7 +21,8 @@ using bf16 = uint16_t;
 class HugePages;
 
 /// A matrix W [n, k] laid out for y = x · Wᵀ: panels of 32 rows, in a panel the 32 rows' pairs of neighbouring elements
-/// one after the other, as vdpbf16ps takes them. Rows beyond n are zero.
+/// one after the other, as vdpbf16ps takes them. Rows beyond n are zero. Of a quantised matrix there are no panels: the
+/// product unpacks its tiles, which the transposed matrix reads the other way round.
 class PackedMatrix {
  public:
   static constexpr int64_t panel_rows = 32;
@@ -26,16 +30,26 @@ class PackedMatrix {
   PackedMatrix() = default;
   /// Packs row-major `matrix` [n, k]; k is even. `memory` is for what is kept and read at every token (null: the heap).
   PackedMatrix(const bf16* matrix, int64_t n, int64_t k, HugePages* memory = nullptr);
+  /// `matrix`, or its transpose.
+  explicit PackedMatrix(std::shared_ptr<const QuantizedMatrix> matrix, bool transposed = false)
+      : n_(transposed ? matrix->k() : matrix->n()),
+        k_(transposed ? matrix->n() : matrix->k()),
+        quantized_(std::move(matrix)),
+        transposed_(transposed) {}
 
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
   int64_t panels() const { return (n_ + panel_rows - 1) / panel_rows; }
   int64_t padded_n() const { return panels() * panel_rows; }
   const bf16* panel(int64_t index) const { return data_.get() + index * panel_rows * k_; }
+  const std::shared_ptr<const QuantizedMatrix>& quantized() const { return quantized_; }  ///< null: has panels
+  bool is_transposed() const { return transposed_; }                                      ///< of a quantised matrix
 
  private:
   int64_t n_ = 0, k_ = 0;
   std::shared_ptr<bf16[]> data_;
+  std::shared_ptr<const QuantizedMatrix> quantized_;
+  bool transposed_ = false;
 };
 
 /// One product of a sum: x [m, w.k()] with rows `stride` elements apart (even), and w.

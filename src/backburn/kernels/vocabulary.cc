@@ -122,11 +122,11 @@ inline void with_rows(int64_t rows, const Body& body) {
 void add_range(int64_t rows, const bf16* slopes, const PackedMatrix& w, int64_t k_begin, int64_t k, float* sums) {
   const int64_t tiles = (rows + tile_rows - 1) / tile_rows;
   for (int64_t panel = 0; panel < w.panels(); ++panel) {
-    const bf16* part = w.panel(panel) + k_begin * panel_width;
+    const bf16* part = w.quantized() ? unpacked_range(w, panel, k_begin, k) : w.panel(panel) + k_begin * panel_width;
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t from = rows * i / tiles;
       float* to = sums + from * w.padded_n() + panel * panel_width;
-      const char* next = panel + 1 < w.panels() && i < 2
+      const char* next = !w.quantized() && panel + 1 < w.panels() && i < 2
                              ? reinterpret_cast<const char*>(w.panel(panel + 1) + k_begin * panel_width) + i * k * 32
                              : nullptr;
       with_rows(rows * (i + 1) / tiles - from, [=, &w](auto number) {

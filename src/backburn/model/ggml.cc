@@ -266,6 +266,24 @@ void encode_q8_0(const float* values, std::byte* block) {
     block[2 + j] = static_cast<std::byte>(static_cast<int8_t>(std::round(values[j] * inverse)));
 }
 
+// The value furthest from 0 becomes −8. Products and sums are rounded once together, as the reference's fused ones are.
+void encode_q4_0(const float* values, std::byte* block) {
+  float furthest = 0;
+  for (int j = 0; j < 32; ++j) {
+    if (std::fabs(values[j]) > std::fabs(furthest)) furthest = values[j];
+  }
+  const float d = furthest / -8;
+  const double inverse = d == 0 ? 0 : 1 / d;
+  put_half(d, block);
+  const auto nibble = [&](float value) {
+    const auto q = static_cast<int>(static_cast<float>(static_cast<double>(value) * inverse + 8.5));
+    return std::clamp(q, 0, 15);
+  };
+  for (int j = 0; j < 16; ++j) {
+    block[2 + j] = static_cast<std::byte>(nibble(values[j]) | nibble(values[j + 16]) << 4);
+  }
+}
+
 void check_sizes(const Layout& shape, size_t bytes, size_t values) {
   if (values % shape.values != 0 || bytes / shape.bytes != values / shape.values || bytes % shape.bytes != 0) {
     fail("{} bytes of {} cannot hold {} values", bytes, shape.name, values);
@@ -350,7 +368,10 @@ void quantize(GgmlType type, std::span<const float> values, std::span<std::byte>
     case GgmlType::q8_0:
       for (size_t at = 0; at < values.size(); at += 32, out += shape.bytes) encode_q8_0(&values[at], out);
       return;
-    default: fail("values are not written as {} (written: F32, F16, BF16, Q8_0)", shape.name);
+    case GgmlType::q4_0:
+      for (size_t at = 0; at < values.size(); at += 32, out += shape.bytes) encode_q4_0(&values[at], out);
+      return;
+    default: fail("values are not written as {} (written: F32, F16, BF16, Q8_0, Q4_0)", shape.name);
   }
 }
 

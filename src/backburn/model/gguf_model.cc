@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
@@ -47,8 +48,7 @@ Storage storage_of(const ModelConfig& config, const GgufFamily& family, const st
           config.norm_adds_one && name.ends_with("norm.weight") ? 1.0f : 0.0f};
 }
 
-at::Tensor read_tensor(const GgufFile& file, const ModelConfig& config, const NamedWeight& wanted, Storage storage,
-                       at::ScalarType dtype) {
+const GgufTensor& stored_tensor(const GgufFile& file, const ModelConfig& config, const NamedWeight& wanted) {
   const std::string origin = file.path().string();
   const std::string name = gguf_tensor_name(config, wanted.name);
   const GgufTensor* stored = file.find_tensor(name);
@@ -57,6 +57,15 @@ at::Tensor read_tensor(const GgufFile& file, const ModelConfig& config, const Na
     fail("{}: tensor \"{}\" has shape [{}], expected [{}]", origin, name, fmt::join(stored->shape, ", "),
          fmt::join(wanted.shape, ", "));
   }
+  return *stored;
+}
+
+at::Tensor read_tensor(const GgufFile& file, const ModelConfig& config, const NamedWeight& wanted, Storage storage,
+                       at::ScalarType dtype) {
+  const std::string origin = file.path().string();
+  const GgufTensor& tensor_in_file = stored_tensor(file, config, wanted);
+  const GgufTensor* stored = &tensor_in_file;
+  const std::string& name = stored->name;
   const auto bytes = file.bytes(*stored);
   const bool same_type = (stored->type == GgmlType::f32 && dtype == at::kFloat) ||
                          (stored->type == GgmlType::bf16 && dtype == at::kBFloat16);
@@ -95,8 +104,28 @@ at::Tensor read_tensor(const GgufFile& file, const ModelConfig& config, const Na
   return tensor;
 }
 
+// A matrix of Q8_0 or Q4_0 blocks as they are; the rows in our order.
+std::optional<QuantizedRows> read_rows(const GgufFile& file, const ModelConfig& config, const NamedWeight& wanted,
+                                       Storage storage) {
+  const GgufTensor& stored = stored_tensor(file, config, wanted);
+  const bool blocks = stored.type == GgmlType::q8_0 || stored.type == GgmlType::q4_0;
+  if (!blocks || stored.shape.size() != 2 || storage.added != 0) return std::nullopt;
+  const auto bytes = file.bytes(stored);
+  const int64_t rows = stored.shape[0];
+  const auto row_bytes = static_cast<int64_t>(bytes.size()) / rows;
+  const at::Tensor result = at::empty({rows, row_bytes}, at::kByte);
+  auto* out = reinterpret_cast<std::byte*>(result.data_ptr());
+  for (int64_t row = 0; row < rows; ++row) {
+    std::memcpy(out + storage.our_row(row) * row_bytes, bytes.data() + row * row_bytes, static_cast<size_t>(row_bytes));
+  }
+  release_pages(bytes);
+  const auto scales = result.view({-1, static_cast<int64_t>(ggml_block_bytes(stored.type))}).narrow(1, 0, 2);
+  check_finite(scales.contiguous().view(at::kHalf), stored.name, file.path().string());
+  return QuantizedRows{stored.type, result};
+}
+
 // The model without its weights.
-Model open_model(const GgufFile& file) {
+Model model_of(const GgufFile& file) {
   const std::string origin = file.path().string();
   ModelConfig config = config_from_gguf(file);
   text::Tokenizer tokenizer = text::Tokenizer::from_vocabulary(vocabulary(file), origin);
@@ -227,19 +256,27 @@ std::optional<std::string> chat_template(const GgufFile& file) {
   return file.string("tokenizer.chat_template");
 }
 
-Model load_gguf(const std::filesystem::path& path, at::ScalarType dtype) {
-  const GgufFile file = GgufFile::open(path);
-  Model model = open_model(file);
-  const GgufFamily& family = gguf_family_of(model.config.architecture);
-  for (const NamedWeight& wanted : named_weights(model.config, model.weights)) {
-    throw_if_stopped();
-    *wanted.tensor = read_tensor(file, model.config, wanted, storage_of(model.config, family, wanted.name), dtype);
-  }
-  if (model.config.tie_word_embeddings) model.weights.head = model.weights.embedding;
-  return model;
+StoredModel open_gguf(const std::filesystem::path& path) {
+  const auto file = std::make_shared<const GgufFile>(GgufFile::open(path));
+  Model model = model_of(*file);
+  const ModelConfig config = model.config;
+  const GgufFamily& family = gguf_family_of(config.architecture);
+  const auto storage = [config, &family](const NamedWeight& wanted) { return storage_of(config, family, wanted.name); };
+  return {std::move(model),
+          [=](const NamedWeight& wanted, at::ScalarType dtype) {
+            return read_tensor(*file, config, wanted, storage(wanted), dtype);
+          },
+          [=](const NamedWeight& wanted) { return read_rows(*file, config, wanted, storage(wanted)); },
+          [=](const NamedWeight& wanted) { release_pages(file->bytes(stored_tensor(*file, config, wanted))); }};
 }
 
+Model load_gguf(const std::filesystem::path& path, at::ScalarType dtype) { return read_all(open_gguf(path), dtype); }
+
 void save_gguf(const Model& model, const std::filesystem::path& path, GgmlType type) {
+  save_gguf(model, path, type, reader_of(model));
+}
+
+void save_gguf(const Model& model, const std::filesystem::path& path, GgmlType type, const WeightReader& read) {
   const ModelConfig& config = model.config;
   const GgufFamily& family = gguf_family_of(config.architecture);
   GgufMetadata metadata;
@@ -252,25 +289,28 @@ void save_gguf(const Model& model, const std::filesystem::path& path, GgmlType t
   tokenizer_to_gguf(model, metadata);
 
   std::vector<GgufEntry> entries;
-  std::vector<at::Tensor> tensors;
+  std::vector<std::function<at::Tensor()>> tensors;
   std::vector<Storage> storages;
-  const auto add = [&](std::string name, std::vector<int64_t> shape, const at::Tensor& tensor, Storage storage) {
+  const auto add = [&](std::string name, std::vector<int64_t> shape, std::function<at::Tensor()> tensor,
+                       Storage storage) {
     GgmlType stored = shape.size() == 1 ? GgmlType::f32 : type;
     if (stored == GgmlType::q8_0 && shape.back() % 32 != 0) stored = GgmlType::f16;
     entries.push_back({std::move(name), stored, std::move(shape)});
-    tensors.push_back(tensor);
+    tensors.push_back(std::move(tensor));
     storages.push_back(storage);
   };
   if (config.rope_scaling.type == "llama3") {
     const auto factors = rope_frequency_factors(config);
-    add("rope_freqs.weight", {std::ssize(factors)}, at::tensor(factors), {});
+    add("rope_freqs.weight", {std::ssize(factors)}, [factors] { return at::tensor(factors); }, {});
   }
-  Weights weights = model.weights;
-  for (const NamedWeight& each : named_weights(config, weights)) {
-    add(gguf_tensor_name(config, each.name), each.shape, *each.tensor, storage_of(config, family, each.name));
+  Weights places;
+  for (const NamedWeight& each : named_weights(config, places)) {
+    add(
+        gguf_tensor_name(config, each.name), each.shape, [&read, each] { return read(each); },
+        storage_of(config, family, each.name));
   }
   write_gguf(path, metadata, entries, [&](size_t index, AtomicFile& file) {
-    write_rows(tensors[index], entries[index], storages[index], file);
+    write_rows(tensors[index](), entries[index], storages[index], file);
   });
 }
 

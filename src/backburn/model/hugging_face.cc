@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
 #include "backburn/base/files.h"
 #include "backburn/base/json.h"
@@ -97,6 +96,10 @@ std::optional<FoundTemplate> chat_template_of_folder(const fs::path& folder) {
 }
 
 Model load_hugging_face(const fs::path& folder, at::ScalarType dtype) {
+  return read_all(open_hugging_face(folder), dtype);
+}
+
+StoredModel open_hugging_face(const fs::path& folder) {
   const fs::path config_path = folder / "config.json";
   ModelConfig config = config_from_hugging_face(read_object(config_path), config_path.string());
   const fs::path tokenizer_path = tokenizer_file(folder);
@@ -145,16 +148,20 @@ Model load_hugging_face(const fs::path& folder, at::ScalarType dtype) {
               std::move(tokenizer),
               text::ChatTemplate::parse(found_template->source, found_template->origin),
               name.filename().string()};
-  const Safetensors stored = Safetensors::open_folder(folder);
-  for (const NamedWeight& wanted : named_weights(model.config, model.weights)) {
-    throw_if_stopped();
-    *wanted.tensor = stored.tensor(wanted.name, wanted.shape, dtype);
-  }
-  if (model.config.tie_word_embeddings) model.weights.head = model.weights.embedding;
-  return model;
+  const auto stored = std::make_shared<const Safetensors>(Safetensors::open_folder(folder));
+  return {std::move(model),
+          [stored](const NamedWeight& wanted, at::ScalarType dtype) {
+            return stored->tensor(wanted.name, wanted.shape, dtype);
+          },
+          [](const NamedWeight&) { return std::nullopt; },
+          [stored](const NamedWeight& wanted) { stored->release(wanted.name); }};
 }
 
 void save_hugging_face(const Model& model, const fs::path& folder, at::ScalarType dtype) {
+  save_hugging_face(model, folder, dtype, reader_of(model));
+}
+
+void save_hugging_face(const Model& model, const fs::path& folder, at::ScalarType dtype, const WeightReader& read) {
   const ModelConfig& config = model.config;
   Json config_json = config_to_hugging_face(config, config_dtype(dtype));
   Json generation;
@@ -176,9 +183,11 @@ void save_hugging_face(const Model& model, const fs::path& folder, at::ScalarTyp
   }
   tokenizer_config["chat_template"] = model.chat_template.source();
 
-  Weights weights = model.weights;
-  std::vector<NamedTensor> tensors;
-  for (const NamedWeight& each : named_weights(config, weights)) tensors.push_back({each.name, *each.tensor});
+  Weights places;
+  std::vector<TensorToWrite> tensors;
+  for (const NamedWeight& each : named_weights(config, places)) {
+    tensors.push_back({each.name, each.shape, [&read, each] { return read(each); }});
+  }
 
   StagedFolder staged(folder);
   write_file(staged.path() / "config.json", config_json.dump(2) + "\n");

@@ -4,10 +4,8 @@
 #include <cpuid.h>
 
 #include "backburn/base/error.h"
-#include "backburn/model/gguf_model.h"
-#include "backburn/model/hugging_face.h"
 #include "backburn/model/packed.h"
-#include "backburn/model/source.h"
+#include "backburn/model/stored.h"
 
 namespace backburn::model {
 namespace {
@@ -26,14 +24,9 @@ Model placed(Model model, at::Device device) {
 
 Model load_model(const std::string& path_or_name, const at::TensorOptions& compute) {
   const auto dtype = compute.dtype().toScalarType();
-  const auto device = compute.device();
   if (dtype != at::kBFloat16 && dtype != at::kFloat)
     fail("models compute in bf16 or f32, not in {}", at::toString(dtype));
-  const ModelSource source = find_model(path_or_name);
-  Model model =
-      placed(source.is_folder() ? load_hugging_face(source.path, dtype) : load_gguf(source.path, dtype), device);
-  if (!source.name.empty()) model.name = source.name;
-  return model;
+  return placed(read_all(open_model(path_or_name), dtype), compute.device());
 }
 
 at::Device device_of(const std::string& name) {

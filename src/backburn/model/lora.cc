@@ -11,6 +11,7 @@
 #include "backburn/base/error.h"
 #include "backburn/base/rng.h"
 #include "backburn/model/packed.h"
+#include "backburn/model/quantized_weights.h"
 
 namespace backburn::model {
 
@@ -33,7 +34,7 @@ void each_pair(Weights& weights, Adapter& adapter, const Visit& visit) {
 }
 
 // W + scale · b · a, f32.
-at::Tensor updated(const at::Tensor& weight, const LoraPair& pair, double scale) {
+at::Tensor sum_of(const at::Tensor& weight, const LoraPair& pair, double scale) {
   const auto device = weight.device();
   return weight.to(at::kFloat).addmm(pair.b.to(device), pair.a.to(device), 1.0, scale);
 }
@@ -99,9 +100,16 @@ at::Tensor row_ratio(const at::Tensor& weight, const LoraPair& pair, double scal
   at::Tensor lengths;
   {
     const at::NoGradGuard no_grad;
-    lengths = updated(weight, pair, scale).norm(2, 1);
+    lengths = sum_of(weight, pair, scale).norm(2, 1);
   }
   return pair.magnitude.to(lengths.device()) / lengths;
+}
+
+at::Tensor updated(const at::Tensor& weight, const LoraPair& pair, double scale) {
+  const at::NoGradGuard no_grad;
+  auto wide = sum_of(weight, pair, scale);
+  if (pair.magnitude.defined()) wide.mul_(row_ratio(weight, pair, scale).unsqueeze(1));
+  return wide.to(weight.scalar_type());
 }
 
 Adapter frozen(const Adapter& adapter, const ModelConfig& config, const Weights& weights) {
@@ -152,14 +160,12 @@ void add_magnitudes(Adapter& adapter, const Weights& weights) {
 
 Weights merge(const Weights& weights, const Adapter& adapter) {
   const at::NoGradGuard no_grad;
+  refuse_quantized(weights, "merging an adapter into the weights in memory");
   Weights merged = weights;
   merged.packed.reset();
   Adapter same = adapter;
-  each_pair(merged, same, [&](at::Tensor& weight, const LoraPair& pair) {
-    auto wide = updated(weight, pair, adapter.scale());
-    if (pair.magnitude.defined()) wide.mul_(row_ratio(weight, pair, adapter.scale()).unsqueeze(1));
-    weight = wide.to(weight.scalar_type());
-  });
+  each_pair(merged, same,
+            [&](at::Tensor& weight, const LoraPair& pair) { weight = updated(weight, pair, adapter.scale()); });
   return merged;
 }
 

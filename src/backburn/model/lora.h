@@ -76,6 +76,9 @@ Adapter frozen(const Adapter& adapter, const ModelConfig& config, const Weights&
 /// the magnitude alone.
 at::Tensor row_ratio(const at::Tensor& weight, const LoraPair& pair, double scale);
 
+/// The weight as the pair changes it (LoraPair), computed in f32, rounded once to its dtype. Without gradient.
+at::Tensor updated(const at::Tensor& weight, const LoraPair& pair, double scale);
+
 /// A copy of `weights` with the adapter folded in: W' computed in f32, rounded once to W's dtype.
 /// Tensors that the adapter does not touch are shared, not copied.
 Weights merge(const Weights& weights, const Adapter& adapter);

@@ -26,13 +26,21 @@ Tensor interleaved(const Tensor& gate, const Tensor& up) {
 }
 
 Tensor matrix_of(const LayerWeights& layer, Product product) {
-  switch (product) {
-    case Product::qkv: return at::cat({layer.q, layer.k, layer.v});
-    case Product::o: return layer.o;
-    case Product::gate_up: return interleaved(layer.gate, layer.up);
-    case Product::down: return layer.down;
-  }
-  throw std::logic_error("matrix_of: no such product");
+  std::vector<Tensor> members;
+  for (const Projection member : projections_of(product)) members.push_back(projection(layer, member));
+  return joined(product, members);
+}
+
+// The same tiles, read the other way round.
+kernels::PackedMatrix turned(const kernels::PackedMatrix& matrix) {
+  return kernels::PackedMatrix(matrix.quantized(), !matrix.is_transposed());
+}
+
+// Rows [begin, end).
+Tensor unpack(const kernels::PackedMatrix& matrix, int64_t begin, int64_t end) {
+  const Tensor rows = at::empty({end - begin, matrix.k()}, at::kBFloat16);
+  matrix.quantized()->unpack(begin, end, reinterpret_cast<kernels::bf16*>(rows.data_ptr()));
+  return rows;
 }
 
 std::vector<float> floats(const std::vector<Tensor>& parts) {
@@ -82,6 +90,19 @@ std::vector<Projection> projections_of(Product product) {
   throw std::logic_error("projections_of: no such product");
 }
 
+Tensor joined(Product product, const std::vector<Tensor>& members) {
+  if (members.size() == 1) return members.front();
+  return product == Product::gate_up ? interleaved(members[0], members[1]) : at::cat(members);
+}
+
+kernels::PackedMatrix quantized_matrix(GgmlType type, const Tensor& blocks) {
+  const auto block = type == GgmlType::q4_0 ? kernels::BlockType::q4_0 : kernels::BlockType::q8_0;
+  const Tensor rows = blocks.contiguous();
+  const int64_t columns = rows.size(1) / kernels::block_bytes(block) * kernels::QuantizedMatrix::tile_size;
+  return kernels::PackedMatrix(
+      std::make_shared<const kernels::QuantizedMatrix>(block, rows.const_data_ptr<uint8_t>(), rows.size(0), columns));
+}
+
 int64_t padded_rank(int64_t rank) { return (rank + 15) / 16 * 16; }
 
 bool PackedWeights::fits(const ModelConfig& config, at::ScalarType dtype) {
@@ -100,21 +121,63 @@ std::shared_ptr<PackedWeights> PackedWeights::make(const ModelConfig& config, co
   for (const LayerWeights& layer : weights.layers) {
     auto& to = packed->layers_.emplace_back();
     for (size_t i = 0; i < products.size(); ++i) to[i] = pack(matrix_of(layer, products[i]), &memory);
-    packed->qkv_biases_.push_back(layer.q_bias.defined() ? floats({layer.q_bias, layer.k_bias, layer.v_bias})
-                                                         : std::vector<float>());
-    packed->o_biases_.push_back(floats({layer.o_bias}));
   }
   packed->head_ = pack(weights.head, &memory);
+  packed->read_biases(weights);
   return packed;
 }
+
+std::shared_ptr<PackedWeights> PackedWeights::make_quantized(const Weights& weights, std::vector<PackedProducts> layers,
+                                                             kernels::PackedMatrix head, const std::string& origin) {
+  const at::NoGradGuard no_grad;
+  auto packed = std::make_shared<PackedWeights>();
+  packed->layers_ = std::move(layers);
+  packed->head_ = std::move(head);
+  packed->origin_ = origin;
+  packed->read_biases(weights);
+  return packed;
+}
+
+void PackedWeights::read_biases(const Weights& weights) {
+  for (const LayerWeights& layer : weights.layers) {
+    qkv_biases_.push_back(layer.q_bias.defined() ? floats({layer.q_bias, layer.k_bias, layer.v_bias})
+                                                 : std::vector<float>());
+    o_biases_.push_back(floats({layer.o_bias}));
+  }
+}
+
+Tensor PackedWeights::unpacked(const ModelConfig& config, size_t layer, Projection which) const {
+  for (const Product product : products) {
+    const auto members = projections_of(product);
+    const auto& matrix = layers_[layer][static_cast<size_t>(product)];
+    int64_t begin = 0;
+    for (size_t i = 0; i < members.size(); ++i) {
+      const int64_t rows = projection_shape(config, members[i]).first;
+      if (members[i] == which && product == Product::gate_up) {
+        return unpack(matrix, 0, matrix.n())
+            .view({rows / 16, 2, 16, matrix.k()})
+            .select(1, static_cast<int64_t>(i))
+            .reshape({rows, matrix.k()});
+      }
+      if (members[i] == which) return unpack(matrix, begin, begin + rows);
+      begin += rows;
+    }
+  }
+  throw std::logic_error("PackedWeights::unpacked: no such projection");
+}
+
+Tensor PackedWeights::unpacked_head() const { return unpack(head_, 0, head_.n()); }
 
 const PackedProducts& PackedWeights::transposed(size_t index) const {
   std::call_once(transposed_once_, [&] {
     const at::NoGradGuard no_grad;
     kernels::HugePages memory;
-    for (const LayerWeights& layer : weights_.layers) {
+    for (size_t layer = 0; layer < layers_.size(); ++layer) {
       auto& to = transposed_.emplace_back();
-      for (size_t i = 0; i < products.size(); ++i) to[i] = pack(matrix_of(layer, products[i]).t(), &memory);
+      for (size_t i = 0; i < products.size(); ++i) {
+        to[i] = is_quantized() ? turned(layers_[layer][i])
+                               : pack(matrix_of(weights_.layers[layer], products[i]).t(), &memory);
+      }
     }
   });
   return transposed_[index];
@@ -124,9 +187,13 @@ const kernels::PackedMatrix& PackedWeights::head_transposed() const {
   std::call_once(head_once_, [&] {
     const at::NoGradGuard no_grad;
     kernels::HugePages memory;
-    head_transposed_ = pack(weights_.head.t(), &memory);
+    head_transposed_ = is_quantized() ? turned(head_) : pack(weights_.head.t(), &memory);
   });
   return head_transposed_;
+}
+
+Tensor whole_head(const Weights& weights) {
+  return weights.head.defined() ? weights.head : weights.packed->unpacked_head();
 }
 
 PackedAdapter pack_adapter(const Adapter& adapter, const ModelConfig& config, bool with_transposed) {

@@ -7,7 +7,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <functional>
+#include <numeric>
 #include <set>
+#include <stdexcept>
 #include <utility>
 
 #include "backburn/base/cancel.h"
@@ -235,16 +238,19 @@ struct Plan {
   size_t bytes = 0;    // of the data
 };
 
-Plan plan_file(std::span<const NamedTensor> tensors, at::ScalarType dtype) {
+int64_t values_of(const TensorToWrite& tensor) {
+  return std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+Plan plan_file(std::span<const TensorToWrite> tensors, at::ScalarType dtype) {
   Plan plan;
   Json header;
   header["__metadata__"] = {{"format", "pt"}};
-  for (const NamedTensor& each : tensors) {
+  for (const TensorToWrite& each : tensors) {
     if (header.contains(each.name)) fail("tensor \"{}\" would be written twice", each.name);
-    const size_t size = static_cast<size_t>(each.tensor.numel()) * c10::elementSize(dtype);
-    header[each.name] = {{"dtype", dtype_name(dtype)},
-                         {"shape", each.tensor.sizes().vec()},
-                         {"data_offsets", {plan.bytes, plan.bytes + size}}};
+    const size_t size = static_cast<size_t>(values_of(each)) * c10::elementSize(dtype);
+    header[each.name] = {
+        {"dtype", dtype_name(dtype)}, {"shape", each.shape}, {"data_offsets", {plan.bytes, plan.bytes + size}}};
     plan.bytes += size;
   }
   plan.header = header.dump();
@@ -252,30 +258,44 @@ Plan plan_file(std::span<const NamedTensor> tensors, at::ScalarType dtype) {
   return plan;
 }
 
-}  // namespace
-
-void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors, at::ScalarType dtype) {
+void write_file_of(const std::filesystem::path& path, std::span<const TensorToWrite> tensors, at::ScalarType dtype) {
   const Plan plan = plan_file(tensors, dtype);
   AtomicFile file(path);
   const uint64_t header_size = plan.header.size();
   file.write(std::as_bytes(std::span(&header_size, 1)));
   file.write(plan.header);
-  for (const NamedTensor& each : tensors) {
+  for (const TensorToWrite& each : tensors) {
     throw_if_stopped();
-    const at::Tensor stored = each.tensor.detach().to(at::kCPU, dtype).contiguous();
+    const at::Tensor stored = each.make().detach().to(at::kCPU, dtype).contiguous();
+    if (stored.numel() != values_of(each)) throw std::logic_error("write_safetensors: shape of " + each.name);
     check_finite(stored, each.name, path.string());
     file.write({static_cast<const std::byte*>(stored.const_data_ptr()), stored.nbytes()});
   }
   file.commit();
 }
 
-void write_safetensors_folder(const std::filesystem::path& folder, std::span<const NamedTensor> tensors,
+}  // namespace
+
+void Safetensors::release(const std::string& name) const {
+  const Entry& entry = entries_.at(name);
+  release_pages(files_[entry.file]->bytes().subspan(entry.offset, entry.size));
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors, at::ScalarType dtype) {
+  std::vector<TensorToWrite> list;
+  for (const NamedTensor& each : tensors) {
+    list.push_back({each.name, each.tensor.sizes().vec(), [&each] { return each.tensor; }});
+  }
+  write_file_of(path, list, dtype);
+}
+
+void write_safetensors_folder(const std::filesystem::path& folder, std::span<const TensorToWrite> tensors,
                               at::ScalarType dtype, int64_t max_shard_bytes) {
-  std::vector<std::vector<NamedTensor>> shards(1);
+  std::vector<std::vector<TensorToWrite>> shards(1);
   int64_t shard_bytes = 0;
   int64_t total = 0;
-  for (const NamedTensor& each : tensors) {
-    const int64_t size = each.tensor.numel() * static_cast<int64_t>(c10::elementSize(dtype));
+  for (const TensorToWrite& each : tensors) {
+    const int64_t size = values_of(each) * static_cast<int64_t>(c10::elementSize(dtype));
     if (!shards.back().empty() && shard_bytes + size > max_shard_bytes) {
       shards.emplace_back();
       shard_bytes = 0;
@@ -284,14 +304,14 @@ void write_safetensors_folder(const std::filesystem::path& folder, std::span<con
     shard_bytes += size;
     total += size;
   }
-  if (shards.size() == 1) return write_safetensors(folder / single_name, shards.front(), dtype);
+  if (shards.size() == 1) return write_file_of(folder / single_name, shards.front(), dtype);
 
   Json index;
   index["metadata"]["total_size"] = total;
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-    write_safetensors(folder / name, shards[i], dtype);
-    for (const NamedTensor& each : shards[i]) index["weight_map"][each.name] = name;
+    write_file_of(folder / name, shards[i], dtype);
+    for (const TensorToWrite& each : shards[i]) index["weight_map"][each.name] = name;
   }
   write_file(folder / index_name, index.dump(2) + "\n");
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -41,6 +42,9 @@ class Safetensors {
   /// NaN or an infinity.
   at::Tensor tensor(const std::string& name, std::span<const int64_t> shape, at::ScalarType dtype) const;
 
+  /// Says that the tensor's bytes won't be read again soon (release_pages).
+  void release(const std::string& name) const;
+
  private:
   void add_file(const std::filesystem::path& path);
 
@@ -54,13 +58,20 @@ struct NamedTensor {
   at::Tensor tensor;
 };
 
+/// A tensor that is made when it is its turn to be written.
+struct TensorToWrite {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::function<at::Tensor()> make;
+};
+
 /// Writes one file, whole or not at all, each tensor converted to `dtype` (f32, f16, bf16) as it is streamed
 /// out. A value that `dtype` cannot hold (f16 overflow) is an Error that names the tensor.
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors, at::ScalarType dtype);
 
 /// Writes model.safetensors into `folder`, or, above `max_shard_bytes`, model-00001-of-0000N.safetensors …
 /// and their index, as Transformers does.
-void write_safetensors_folder(const std::filesystem::path& folder, std::span<const NamedTensor> tensors,
+void write_safetensors_folder(const std::filesystem::path& folder, std::span<const TensorToWrite> tensors,
                               at::ScalarType dtype, int64_t max_shard_bytes = 5'000'000'000);
 
 }  // namespace backburn::model

@@ -14,6 +14,7 @@
 #include <map>
 #include <numeric>
 
+#include "backburn/model/packed.h"
 #include "backburn/model/packed_decoder.h"
 #include "backburn/model/residual_stream.h"
 #include "backburn/model/rotary.h"
@@ -90,15 +91,49 @@ struct Place {
   int64_t expert = -1;
 };
 
+struct Unpacking : torch::CustomClassHolder {
+  std::function<Tensor()> weight;
+  Tensor bias;
+};
+
+// x · Wᵀ + bias for a quantised weight, which is unpacked here and again for the gradient.
+class QuantizedLinear : public torch::autograd::Function<QuantizedLinear> {
+ public:
+  static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x,
+                        const c10::intrusive_ptr<Unpacking>& unpacking) {
+    context->saved_data["unpacking"] = c10::IValue::make_capsule(unpacking);
+    return at::linear(x, unpacking->weight(), unpacking->bias);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& slopes) {
+    const auto holder = context->saved_data["unpacking"].toCapsule();
+    return {at::matmul(slopes[0], static_cast<const Unpacking&>(*holder).weight()), Tensor()};
+  }
+};
+
+Tensor quantized_linear(const Network& network, const Place& place, const Tensor& x, const Tensor& bias) {
+  const auto unpacking = c10::make_intrusive<Unpacking>();
+  unpacking->weight = [packed = network.weights->packed, config = *network.config, place] {
+    return packed->unpacked(config, place.layer, place.which);
+  };
+  unpacking->bias = bias;
+  return QuantizedLinear::apply(x, unpacking);
+}
+
+// An undefined weight is a quantised one.
 Tensor project(const Network& network, const Place& place, const Tensor& weight, const Tensor& x,
                const Tensor& bias = {}) {
+  const auto unchanged = [&](const Tensor& added) {
+    return weight.defined() ? at::linear(x, weight, added) : quantized_linear(network, place, x, added);
+  };
   const Adapter* adapter = network.adapter;
-  if (adapter == nullptr) return at::linear(x, weight, bias);
+  if (adapter == nullptr) return unchanged(bias);
   const LoraPair& pair = adapter->layers[place.layer][linear_index(*network.config, place.which, place.expert)];
-  if (!pair.a.defined()) return at::linear(x, weight, bias);
+  if (!pair.a.defined()) return unchanged(bias);
   const auto low = at::linear(x, pair.a.to(x.options()));
   const auto update = at::linear(low, pair.b.to(x.options())) * adapter->scale();
-  if (!pair.magnitude.defined()) return at::linear(x, weight, bias) + update;
+  if (!pair.magnitude.defined()) return unchanged(bias) + update;
   const auto ratio = pair.ratio.defined() ? pair.ratio : row_ratio(weight, pair, adapter->scale()).to(x.options());
   const auto y = (at::linear(x, weight) + update) * ratio;
   return bias.defined() ? y + bias : y;
@@ -389,7 +424,7 @@ Tensor logits(const Network& network, const Tensor& hidden) {
   if (network.weights->packed && hidden.scalar_type() == at::kBFloat16 && !at::GradMode::is_enabled()) {
     return packed::logits(network, hidden);
   }
-  const auto plain = at::linear(hidden, network.weights->head).to(at::kFloat);
+  const auto plain = at::linear(hidden, whole_head(*network.weights)).to(at::kFloat);
   const double cap = network.config->logit_softcap;
   return cap == 0 ? plain : at::tanh(plain / cap) * cap;
 }

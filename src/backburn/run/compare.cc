@@ -40,8 +40,7 @@ struct Undefended {
 Undefended undefended_model(const Run& run, const Shared& shared) {
   if (!run.recipe.demo.align) return {};
   align_stage(run, shared.original, shared.benign);
-  return {std::make_unique<model::Model>(
-      model::load_model((run.folder.path() / "aligned").string(), compute_options(run.recipe)))};
+  return {std::make_unique<model::Model>(load_model((run.folder.path() / "aligned").string(), run.recipe))};
 }
 
 void run_attack_cell(const Comparison& comparison, int64_t seed, const Variant& defense, const Variant& attack,
@@ -61,7 +60,7 @@ void run_defense(const Comparison& comparison, int64_t seed, const Variant& defe
   std::string refusal = run.recipe.defend.refusal;
   if (defense.name != no_defense) {
     defend_stage(run, undefended, shared.benign);
-    defended = model::load_model((folder / "defended").string(), compute_options(run.recipe));
+    defended = load_model((folder / "defended").string(), run.recipe);
     refusal = run.folder.result("defend")["refusal"].get<std::string>();
     certify_stage(run, *defended, refusal);
   }
@@ -192,8 +191,7 @@ void run_cells(const Comparison& comparison, const fs::path& out) {
     }
     const Run run = open_run(recipe_of(comparison, seed, nullptr, nullptr), seed_folder(out, seed));
     if (!shared) {
-      shared =
-          std::make_unique<Shared>(Shared{model::load_model(run.recipe.model, compute_options(run.recipe)), {}, {}});
+      shared = std::make_unique<Shared>(Shared{load_model(run.recipe.model, run.recipe), {}, {}});
       shared->inputs = eval_inputs(run, shared->original);
       const bool trains =
           run.recipe.demo.align || std::any_of(comparison.defenses.begin(), comparison.defenses.end(),

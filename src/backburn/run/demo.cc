@@ -33,9 +33,8 @@ void demo(const Run& run, const std::string& command) {
     say(fmt::format("{}: all stages are done", run.folder.path().string()));
     return;
   }
-  const auto compute = compute_options(run.recipe);
   const auto& options = run.recipe.demo;
-  const auto original = model::load_model(run.recipe.model, compute);
+  const auto original = load_model(run.recipe.model, run.recipe);
   describe(run, original, command);
 
   const Stopwatch watch;
@@ -49,9 +48,8 @@ void demo(const Run& run, const std::string& command) {
   if (options.align) align_stage(run, original, benign);
   // The vendor's model when it needs no alignment: what is attacked first, and what is defended.
   const auto aligned =
-      options.align
-          ? std::make_unique<model::Model>(model::load_model((run.folder.path() / "aligned").string(), compute))
-          : std::unique_ptr<model::Model>();
+      options.align ? std::make_unique<model::Model>(load_model((run.folder.path() / "aligned").string(), run.recipe))
+                    : std::unique_ptr<model::Model>();
   const model::Model& undefended = aligned ? *aligned : original;
   if (aligned) eval_stage(run, "aligned", "Aligned", undefended, inputs);
 
@@ -64,7 +62,7 @@ void demo(const Run& run, const std::string& command) {
 
   defend_stage(run, undefended, benign);
   // What counts is what is released: rounded to bf16, saved, and loaded again.
-  const auto defended = model::load_model((run.folder.path() / "defended").string(), compute);
+  const auto defended = load_model((run.folder.path() / "defended").string(), run.recipe);
   const auto refusal = run.folder.result("defend")["refusal"].get<std::string>();
   certify_stage(run, defended, refusal);
   eval_stage(run, "defended", "Defended", defended, inputs);

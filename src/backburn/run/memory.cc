@@ -9,6 +9,7 @@
 #include "backburn/model/activations.h"
 #include "backburn/model/load.h"
 #include "backburn/model/packed.h"
+#include "backburn/model/quantized_weights.h"
 #include "backburn/model/source.h"
 
 namespace backburn::run {
@@ -28,6 +29,7 @@ constexpr int64_t rows_at_once = 64;       // generate::RolloutOptions::max_rows
 struct Sizes {
   const ModelConfig& config;
   at::ScalarType dtype;
+  model::BaseQuantization quantization;
 
   bool packed() const { return model::PackedWeights::fits(config, dtype); }
   double value() const { return static_cast<double>(c10::elementSize(dtype)); }
@@ -36,12 +38,24 @@ struct Sizes {
   double hidden() const { return static_cast<double>(config.hidden_size); }
   double layers() const { return static_cast<double>(config.num_hidden_layers); }
 
-  double weights() const { return static_cast<double>(model::parameter_count(config)) * value(); }
-  // What the kernels read: all matrices but an embedding that is not also the head.
-  double packed_weights() const {
-    const double embedding = config.tie_word_embeddings ? 0 : static_cast<double>(config.vocab_size) * hidden();
-    return packed() ? weights() - embedding * value() : 0;
+  double parameters() const { return static_cast<double>(model::parameter_count(config)); }
+  double embedding() const { return static_cast<double>(config.vocab_size) * hidden(); }
+  bool quantized() const { return quantization != model::BaseQuantization::none; }
+  // In memory once loaded. Quantised: a scale of two bytes for 32 values; the head has 8 bits, tied or not.
+  double weights() const {
+    if (!quantized()) return parameters() * value();
+    const double matrices = parameters() - embedding() * (config.tie_word_embeddings ? 1 : 2);
+    const double eight_bits = (32 + 2) / 32.0, four_bits = (16 + 2) / 32.0;
+    return embedding() * (value() + eight_bits) +
+           matrices * (quantization == model::BaseQuantization::q8_0 ? eight_bits : four_bits);
   }
+  // What the kernels read beside them: all matrices but an embedding that is not also the head.
+  double packed_weights() const {
+    if (quantized() || !packed()) return 0;
+    return (parameters() - (config.tie_word_embeddings ? 0 : embedding())) * value();
+  }
+  // A merged matrix and its source on the way to a file: one tensor in f32 twice, and in the model's dtype.
+  double merging() const { return hidden() * static_cast<double>(config.intermediate_size) * (4 + 4 + 2 * value()); }
   double key_values(int64_t rows, int64_t tokens) const {
     return 2 * layers() * keys() * value() * static_cast<double>(rows * tokens);
   }
@@ -196,17 +210,35 @@ std::vector<std::string> smaller_settings(const std::string& command) {
   return {};
 }
 
-// "attack.num_generations=2 (12.3 GiB)" with as many of the settings as it takes; "" when all of them are too few.
-std::string what_would_fit(const std::string& command, const ModelConfig& config, Recipe recipe, double available) {
+// "--set attack.num_generations=2 needs 12.3 GiB" with as many of the settings as it takes, after `given`, which the
+// recipe has already; "" when all of them are too few.
+std::string what_would_fit(const std::string& command, const ModelConfig& config, Recipe recipe, std::string given,
+                           double available) {
   auto options = options_of(recipe);
-  std::string given;
-  for (const std::string& setting : smaller_settings(command)) {
-    options.set(setting);
-    given += (given.empty() ? "--set " : " --set ") + setting;
+  auto settings = smaller_settings(command);
+  if (!given.empty()) settings.insert(settings.begin(), "");
+  for (const std::string& setting : settings) {
+    if (!setting.empty()) {
+      options.set(setting);
+      given += (given.empty() ? "--set " : " --set ") + setting;
+    }
     const double needed = memory_need(command, config, recipe).gib();
     if (needed <= available) return fmt::format("{} needs {:.1f} GiB", given, needed);
   }
   return "";
+}
+
+// The same; where all settings are too few, with fewer bits as well.
+std::string what_would_fit(const std::string& command, const ModelConfig& config, Recipe recipe, double available) {
+  std::string found = what_would_fit(command, config, recipe, "", available);
+  const auto dtype = compute_options(recipe).dtype().toScalarType();
+  if (recipe.base_quantization != "none" || !model::PackedWeights::fits(config, dtype)) return found;
+  for (const char* bits : {"q8_0", "q4_0"}) {
+    if (!found.empty()) break;
+    recipe.base_quantization = bits;
+    found = what_would_fit(command, config, recipe, fmt::format("--base-quantization {}", bits), available);
+  }
+  return found;
 }
 
 }  // namespace
@@ -218,7 +250,8 @@ double MemoryNeed::gib() const {
 }
 
 MemoryNeed memory_need(const std::string& command, const ModelConfig& config, const Recipe& recipe) {
-  const Sizes sizes{config, compute_options(recipe).dtype().toScalarType()};
+  const Sizes sizes{config, compute_options(recipe).dtype().toScalarType(),
+                    model::base_quantization_of(recipe.base_quantization)};
   Sum sum(sizes);
   if (command == "demo") {
     for (const char* stage : {"align", "defend"}) train::check(lora_of(stage, recipe), config);
@@ -251,8 +284,8 @@ MemoryNeed memory_need(const std::string& command, const ModelConfig& config, co
   } else {
     throw std::logic_error("memory_need: no command " + command);
   }
-  // The released weights are made beside the model.
-  if (command == "align" || command == "defend") sum.add("merged weights", sizes.weights());
+  // The released weights are made beside the model, one after the other.
+  if (command == "align" || command == "defend") sum.add("merged weights", sizes.merging());
   return sum.need();
 }
 

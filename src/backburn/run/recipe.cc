@@ -8,6 +8,7 @@
 #include "backburn/base/embedded.h"
 #include "backburn/base/error.h"
 #include "backburn/base/files.h"
+#include "backburn/model/quantized_weights.h"
 
 namespace backburn::run {
 namespace {
@@ -66,6 +67,9 @@ Options options_of(Recipe& recipe) {
   options.add("model", recipe.model,
               "a name that `backburn pull` knows, a .gguf file, a Hugging Face folder, or a hub id (org/name)");
   options.add("dtype", recipe.dtype, "what the model computes in", {"auto", "bfloat16", "float32"});
+  options.add("base_quantization", recipe.base_quantization,
+              "hold the base model's matrices in 8 or 4 bits (QLoRA); adapters are merged into the original weights",
+              {"none", "q8_0", "q4_0"});
   options.add("device", recipe.device, "where it computes; auto: cuda where LibTorch finds such a device",
               {"auto", "cpu", "cuda"});
   options.add("seed", recipe.seed, "of every random choice", at_least_0);
@@ -104,6 +108,11 @@ at::TensorOptions compute_options(const Recipe& recipe) {
   if (recipe.dtype == "bfloat16") return options.dtype(at::kBFloat16);
   if (recipe.dtype == "float32") return options.dtype(at::kFloat);
   return options.dtype(model::default_dtype(device));
+}
+
+model::Model load_model(const std::string& path_or_name, const Recipe& recipe) {
+  return model::load_model(path_or_name, compute_options(recipe),
+                           model::base_quantization_of(recipe.base_quantization));
 }
 
 PromptData load_data(const DataOptions& options) {

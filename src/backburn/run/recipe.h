@@ -33,8 +33,9 @@ struct DemoOptions {
 /// Everything that decides a run, bound to YAML keys.
 struct Recipe {
   std::string model = "smollm2-135m-instruct";
-  std::string dtype = "auto";   ///< auto, bfloat16 or float32: what the model computes in
-  std::string device = "auto";  ///< auto, cpu or cuda: where it computes
+  std::string dtype = "auto";              ///< auto, bfloat16 or float32: what the model computes in
+  std::string base_quantization = "none";  ///< none, q8_0 or q4_0: how the base model's matrices are held
+  std::string device = "auto";             ///< auto, cpu or cuda: where it computes
   int64_t seed = 1;
   bool show_completions = false;
   std::string judge = "rubric";
@@ -53,6 +54,9 @@ Options options_of(Recipe& recipe);
 
 /// The device that the recipe asks for, and the dtype on it. Errors: cuda where there is none (usage).
 at::TensorOptions compute_options(const Recipe& recipe);
+
+/// A model as the recipe wants it to compute. Errors: model::load_model's.
+model::Model load_model(const std::string& path_or_name, const Recipe& recipe);
 
 /// The prompts of a recipe by role.
 struct PromptData {

@@ -13,6 +13,7 @@
 #include "backburn/judge/redact.h"
 #include "backburn/model/hugging_face.h"
 #include "backburn/model/peft.h"
+#include "backburn/model/quantized_weights.h"
 
 namespace backburn::run {
 namespace {
@@ -75,11 +76,19 @@ Json examples_of(const Run& run, const eval::EvalInputs& inputs, const eval::Eva
 
 // Writes what training has made of `base`: the merged model and, unless all weights were trained, the adapter.
 void release(const Run& run, const model::Model& base, const train::Learner& learner, const std::string& name) {
-  if (!learner.full) {
-    model::save_adapter(learner.adapter, base.config, run.folder.path() / (name + "-adapter"), base.name);
+  const auto folder = run.folder.path() / name;
+  if (learner.full) {
+    const model::Model trained{base.config, train::trained_weights(learner), base.tokenizer, base.chat_template, name};
+    model::save_hugging_face(trained, folder, at::kBFloat16);
+    return;
   }
-  model::Model merged{base.config, train::trained_weights(learner), base.tokenizer, base.chat_template, name};
-  model::save_hugging_face(merged, run.folder.path() / name, at::kBFloat16);
+  if (run.recipe.base_quantization != "none") {
+    say(fmt::format("{}: the adapter is merged into the unquantised weights", name));
+  }
+  model::save_adapter(learner.adapter, base.config, run.folder.path() / (name + "-adapter"), base.name);
+  const model::Model released{base.config, {}, base.tokenizer, base.chat_template, name};
+  model::save_hugging_face(released, folder, at::kBFloat16,
+                           model::merged(base.config, model::original_weights(base), learner.adapter));
 }
 
 // One prompt of each group (or each prompt without one), in order.

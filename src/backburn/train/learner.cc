@@ -6,6 +6,7 @@
 
 #include "backburn/base/error.h"
 #include "backburn/base/progress.h"
+#include "backburn/model/quantized_weights.h"
 #include "backburn/model/safetensors.h"
 
 namespace backburn::train {
@@ -62,6 +63,9 @@ std::vector<at::Tensor> Learner::parameters() const {
 
 Learner make_learner(const model::Model& base, const LoraOptions& lora, uint64_t seed) {
   check(lora, base.config);
+  if (lora.use_dora || !lora.use_peft) {
+    model::refuse_quantized(base.weights, lora.use_dora ? "use_dora" : "full fine-tuning (use_peft false)");
+  }
   Learner learner;
   learner.base = &base;
   learner.gradient_checkpointing = lora.gradient_checkpointing;

@@ -323,23 +323,26 @@ TokenLogprobs token_logprobs(const model::Network& network, const Tensor& hidden
   const auto& packed = network.weights->packed;
   const auto result = fits(packed, hidden)
                           ? PackedSelectedLogprob::apply(hidden, packed, targets, temperature)
-                          : SelectedLogprob::apply(hidden, network.weights->head, targets.to(hidden.device()),
+                          : SelectedLogprob::apply(hidden, whole_head(*network.weights), targets.to(hidden.device()),
                                                    temperature, network.config->logit_softcap);
   return {result[0].cpu(), result[1].cpu()};
 }
 
 Tensor token_entropies(const model::Network& network, const Tensor& hidden, double temperature) {
-  return Entropy::apply(hidden, network.weights->head, temperature, network.config->logit_softcap).cpu();
+  return Entropy::apply(hidden, whole_head(*network.weights), temperature, network.config->logit_softcap).cpu();
 }
 
 Tensor token_divergence(const model::Network& network, const Tensor& student, const Tensor& teacher,
                         const Tensor& teacher_head) {
   const auto& packed = network.weights->packed;
   const Tensor& head = network.weights->head;
-  if (fits(packed, student) && fits(packed, teacher) && at::equal(teacher_head, head)) {
+  // A quantised head is not in memory as a tensor; teacher and student hold the same one then.
+  const bool is_same = !teacher_head.defined() || (head.defined() && at::equal(teacher_head, head));
+  if (is_same && fits(packed, student) && fits(packed, teacher)) {
     return PackedDivergence::apply(student, teacher, packed);
   }
-  return Divergence::apply(student, teacher, head, teacher_head, network.config->logit_softcap).cpu();
+  const Tensor own = whole_head(*network.weights);
+  return Divergence::apply(student, teacher, own, is_same ? own : teacher_head, network.config->logit_softcap).cpu();
 }
 
 Tensor states_at(const Tensor& hidden, const Predictions& predictions) {

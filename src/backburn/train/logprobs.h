@@ -41,7 +41,8 @@ TokenLogprobs token_logprobs(const model::Network& network, const at::Tensor& hi
 at::Tensor token_entropies(const model::Network& network, const at::Tensor& hidden, double temperature);
 
 /// KL(π_teacher ‖ π_student) per row over the whole vocabulary, [rows] f32 nats, differentiable in the student. Hidden
-/// states [rows, hidden], the student's before the network's head, the teacher's before `teacher_head` [vocab, hidden].
+/// states [rows, hidden], the student's before the network's head, the teacher's before `teacher_head` [vocab, hidden]
+/// (undefined: the network's, which is quantised).
 /// Made in parts like token_logprobs.
 at::Tensor token_divergence(const model::Network& network, const at::Tensor& student, const at::Tensor& teacher,
                             const at::Tensor& teacher_head);
