@@ -8,6 +8,7 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
 #include <c10/util/BFloat16.h>
+#include <c10/util/accumulate.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -47,27 +48,39 @@ Storage storage_of(const ModelConfig& config, const GgufFamily& family, const st
           config.norm_adds_one && name.ends_with("norm.weight") ? 1.0f : 0.0f};
 }
 
+// Experts lie in one tensor, one after the other.
+std::vector<int64_t> stored_shape(const ModelConfig& config, const NamedWeight& weight, int64_t expert) {
+  std::vector<int64_t> shape = weight.shape;
+  if (expert >= 0) shape.insert(shape.begin(), config.mixture.num_experts);
+  return shape;
+}
+
 at::Tensor read_tensor(const GgufFile& file, const ModelConfig& config, const NamedWeight& wanted, Storage storage,
                        at::ScalarType dtype) {
   const std::string origin = file.path().string();
-  const std::string name = gguf_tensor_name(config, wanted.name);
+  const auto [name, expert] = gguf_place(config, wanted.name);
   const GgufTensor* stored = file.find_tensor(name);
   if (stored == nullptr) fail("{}: tensor \"{}\" is missing", origin, name);
-  if (stored->shape != wanted.shape) {
+  const auto shape = stored_shape(config, wanted, expert);
+  if (stored->shape != shape) {
     fail("{}: tensor \"{}\" has shape [{}], expected [{}]", origin, name, fmt::join(stored->shape, ", "),
-         fmt::join(wanted.shape, ", "));
+         fmt::join(shape, ", "));
   }
-  const auto bytes = file.bytes(*stored);
+  auto bytes = file.bytes(*stored);
+  if (expert >= 0) {
+    const size_t slice = bytes.size() / static_cast<size_t>(config.mixture.num_experts);
+    bytes = bytes.subspan(static_cast<size_t>(expert) * slice, slice);
+  }
   const bool same_type = (stored->type == GgmlType::f32 && dtype == at::kFloat) ||
                          (stored->type == GgmlType::bf16 && dtype == at::kBFloat16);
   if (same_type && storage.as_ours()) {
-    at::Tensor view = view_bytes(file.mapping(), bytes, wanted.shape, dtype);
+    at::Tensor view = view_bytes(file.mapping(*stored), bytes, wanted.shape, dtype);
     check_finite(view, name, origin);
     return view;
   }
 
   const int64_t width = storage.width(wanted.shape);
-  const int64_t rows = stored->values() / width;
+  const int64_t rows = c10::multiply_integers(wanted.shape) / width;
   if (width % static_cast<int64_t>(ggml_block_values(stored->type)) != 0) {
     fail("{}: tensor \"{}\" is a bias stored as {}, expected F32", origin, name, ggml_type_name(stored->type));
   }
@@ -252,25 +265,32 @@ void save_gguf(const Model& model, const std::filesystem::path& path, GgmlType t
   tokenizer_to_gguf(model, metadata);
 
   std::vector<GgufEntry> entries;
-  std::vector<at::Tensor> tensors;
+  std::vector<std::vector<at::Tensor>> parts;  // of an entry, one after the other
   std::vector<Storage> storages;
-  const auto add = [&](std::string name, std::vector<int64_t> shape, const at::Tensor& tensor, Storage storage) {
-    GgmlType stored = shape.size() == 1 ? GgmlType::f32 : type;
+  const auto add = [&](const GgufPlace& place, std::vector<int64_t> shape, const at::Tensor& tensor, Storage storage) {
+    if (place.expert > 0) {  // named_weights tells a layer's experts one by one, in order
+      const auto first =
+          std::find_if(entries.rbegin(), entries.rend(), [&](const auto& e) { return e.name == place.name; });
+      parts[static_cast<size_t>(entries.rend() - first) - 1].push_back(tensor);
+      return;
+    }
+    // As llama.cpp's converter does: routers too.
+    GgmlType stored = shape.size() == 1 || place.name.ends_with("ffn_gate_inp.weight") ? GgmlType::f32 : type;
     if (stored == GgmlType::q8_0 && shape.back() % 32 != 0) stored = GgmlType::f16;
-    entries.push_back({std::move(name), stored, std::move(shape)});
-    tensors.push_back(tensor);
+    entries.push_back({place.name, stored, std::move(shape)});
+    parts.push_back({tensor});
     storages.push_back(storage);
   };
-  if (config.rope_scaling.type == "llama3") {
-    const auto factors = rope_frequency_factors(config);
-    add("rope_freqs.weight", {std::ssize(factors)}, at::tensor(factors), {});
+  for (const auto& [name, factors] : rope_factor_tensors(config)) {
+    add({name}, {std::ssize(factors)}, at::tensor(factors), {});
   }
   Weights weights = model.weights;
   for (const NamedWeight& each : named_weights(config, weights)) {
-    add(gguf_tensor_name(config, each.name), each.shape, *each.tensor, storage_of(config, family, each.name));
+    const GgufPlace place = gguf_place(config, each.name);
+    add(place, stored_shape(config, each, place.expert), *each.tensor, storage_of(config, family, each.name));
   }
   write_gguf(path, metadata, entries, [&](size_t index, AtomicFile& file) {
-    write_rows(tensors[index], entries[index], storages[index], file);
+    for (const at::Tensor& part : parts[index]) write_rows(part, entries[index], storages[index], file);
   });
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
+#include <span>
 #include <stdexcept>
 
 #include "backburn/base/available_memory.h"
@@ -118,6 +120,8 @@ class Sum {
     add_pass(examples * (prompt_tokens + answer_tokens), lora);
     add_adapter(lora);
   }
+  // The released weights are made beside the model.
+  void add_merged_weights() { add("merged weights", sizes_.weights()); }
   MemoryNeed need() const { return {parts_}; }
 
  private:
@@ -135,6 +139,11 @@ train::GrpoOptions rl_options(const defense::NeutralizationOptions& options) {
   return grpo;
 }
 
+void add_align(const Recipe& recipe, Sum& sum) {
+  sum.add_supervised(recipe.align.train_batch_size + recipe.align.anchor.anchor_batch, recipe.align.lora);
+  sum.add_merged_weights();
+}
+
 void add_defense(const Recipe& recipe, Sum& sum) {
   const auto& options = recipe.defend.neutralization;
   if (recipe.defend.name == "reward-neutralization" && options.rl_steps == 0) {
@@ -142,6 +151,7 @@ void add_defense(const Recipe& recipe, Sum& sum) {
   } else {
     sum.add_grpo(rl_options(options));
   }
+  sum.add_merged_weights();
 }
 
 // Which settings of a command make it smaller, one after the other.
@@ -158,17 +168,43 @@ std::vector<std::string> smaller_settings(const std::string& command) {
   return {};
 }
 
-// "attack.num_generations=2 (12.3 GiB)" with as many of the settings as it takes; "" when all of them are too few.
-std::string what_would_fit(const std::string& command, const ModelConfig& config, Recipe recipe, double available) {
-  auto options = options_of(recipe);
+// "--set attack.num_generations=2 needs 12.3 GiB" with as many of the settings as it takes; "" when all of them are too
+// few. `need_with`: GiB with so many of them.
+std::string what_would_fit(const std::vector<std::string>& settings, double available,
+                           const std::function<double(std::span<const std::string>)>& need_with) {
   std::string given;
-  for (const std::string& setting : smaller_settings(command)) {
-    options.set(setting);
-    given += (given.empty() ? "--set " : " --set ") + setting;
-    const double needed = memory_need(command, config, recipe).gib();
+  for (size_t count = 1; count <= settings.size(); ++count) {
+    given += (given.empty() ? "--set " : " --set ") + settings[count - 1];
+    const double needed = need_with(std::span(settings).first(count));
     if (needed <= available) return fmt::format("{} needs {:.1f} GiB", given, needed);
   }
   return "";
+}
+
+void check_need(const std::string& command, const MemoryNeed& need, double available_gib,
+                const std::vector<std::string>& settings,
+                const std::function<double(std::span<const std::string>)>& need_with) {
+  if (need.gib() <= available_gib) return;
+  std::string parts;
+  for (const auto& [part, size] : need.parts)
+    parts += fmt::format("{}{} {:.1f}", parts.empty() ? "" : ", ", part, size);
+  const std::string fits = what_would_fit(settings, available_gib, need_with);
+  fail(
+      "{} needs about {:.1f} GiB of memory ({}), {:.1f} GiB are free: {}; BACKBURN_IGNORE_MEMORY=1 tries it all the "
+      "same",
+      command, need.gib(), parts, available_gib, fits.empty() ? "only a smaller model would fit" : fits);
+}
+
+bool is_checked(const Recipe& recipe) {
+  return std::getenv("BACKBURN_IGNORE_MEMORY") == nullptr && model::device_of(recipe.device).is_cpu();
+}
+
+// A stage of a comparison's run, beside `models` that stay in memory; all of them have been trained or are.
+MemoryNeed stage_need(const Sizes& sizes, int64_t models, const std::function<void(Sum&)>& add_stage) {
+  Sum sum(sizes);
+  for (int64_t i = 0; i < models; ++i) sum.add_model(true);
+  add_stage(sum);
+  return sum.need();
 }
 
 }  // namespace
@@ -202,33 +238,68 @@ MemoryNeed memory_need(const std::string& command, const ModelConfig& config, co
   } else if (command == "attack") {
     sum.add_grpo(recipe.attack.grpo);
   } else if (command == "align") {
-    sum.add_supervised(recipe.align.train_batch_size + recipe.align.anchor.anchor_batch, recipe.align.lora);
+    add_align(recipe, sum);
   } else if (command == "defend") {
     add_defense(recipe, sum);
   } else {
     throw std::logic_error("memory_need: no command " + command);
   }
-  // The released weights are made beside the model.
-  if (command == "align" || command == "defend") sum.add("merged weights", sizes.weights());
   return sum.need();
 }
 
+MemoryNeed memory_need(const Comparison& comparison, const ModelConfig& config) {
+  MemoryNeed largest;
+  const auto consider = [&](const MemoryNeed& need) {
+    if (need.gib() > largest.gib()) largest = need;
+  };
+  for (const Variant& defense : comparison.defenses) {
+    for (const Variant& attack : comparison.attacks) {
+      const Recipe recipe = recipe_of(comparison, comparison.seeds.front(), &defense, &attack);
+      const Sizes sizes{config, compute_options(recipe).dtype().toScalarType()};
+      int64_t models = 1;
+      if (recipe.demo.align) {
+        consider(stage_need(sizes, models, [&](Sum& sum) { add_align(recipe, sum); }));
+        ++models;
+      }
+      if (defense.name != no_defense) {
+        consider(stage_need(sizes, models, [&](Sum& sum) { add_defense(recipe, sum); }));
+        ++models;
+      }
+      consider(stage_need(sizes, models, [&](Sum& sum) { sum.add_grpo(recipe.attack.grpo); }));
+    }
+  }
+  return largest;
+}
+
 void check_memory(const std::string& command, const ModelConfig& config, const Recipe& recipe, double available_gib) {
-  const MemoryNeed need = memory_need(command, config, recipe);
-  if (need.gib() <= available_gib) return;
-  std::string parts;
-  for (const auto& [part, size] : need.parts)
-    parts += fmt::format("{}{} {:.1f}", parts.empty() ? "" : ", ", part, size);
-  const std::string fits = what_would_fit(command, config, recipe, available_gib);
-  fail(
-      "{} needs about {:.1f} GiB of memory ({}), {:.1f} GiB are free: {}; BACKBURN_IGNORE_MEMORY=1 tries it all the "
-      "same",
-      command, need.gib(), parts, available_gib, fits.empty() ? "only a smaller model would fit" : fits);
+  check_need(command, memory_need(command, config, recipe), available_gib, smaller_settings(command),
+             [&](std::span<const std::string> settings) {
+               Recipe smaller = recipe;
+               auto options = options_of(smaller);
+               for (const std::string& setting : settings) options.set(setting);
+               return memory_need(command, config, smaller).gib();
+             });
+}
+
+void check_memory(const std::string& command, const ModelConfig& config, const Comparison& comparison,
+                  double available_gib) {
+  check_need(command, memory_need(comparison, config), available_gib, smaller_settings("attack"),
+             [&](std::span<const std::string> settings) {
+               Comparison smaller = comparison;
+               smaller.sets.insert(smaller.sets.end(), settings.begin(), settings.end());
+               return memory_need(smaller, config).gib();
+             });
 }
 
 void check_memory(const std::string& command, const Recipe& recipe) {
-  if (std::getenv("BACKBURN_IGNORE_MEMORY") != nullptr || !model::device_of(recipe.device).is_cpu()) return;
+  if (!is_checked(recipe)) return;
   check_memory(command, model::config_of(model::find_model(recipe.model)), recipe, available_memory_gib());
+}
+
+void check_memory(const std::string& command, const Comparison& comparison) {
+  const Recipe recipe = recipe_of(comparison, comparison.seeds.front(), nullptr, nullptr);
+  if (!is_checked(recipe)) return;
+  check_memory(command, model::config_of(model::find_model(recipe.model)), comparison, available_memory_gib());
 }
 
 }  // namespace backburn::run
