@@ -43,7 +43,7 @@ model::ModelConfig eight_billion() {
 }
 
 std::string error_of(const std::string& command, const model::ModelConfig& config, double available) {
-  return backburn::error_of([&] { check_memory(command, config, {}, available); });
+  return backburn::error_of([&] { check_memory(command, config, Recipe{}, available); });
 }
 
 TEST(Memory, IsAboutWhatWasMeasured) {
