@@ -3,6 +3,7 @@
 
     tools/parity_table.py [--build build/release]            prints it
     tools/parity_table.py [--build build/release] --write    puts it into docs/architectures.md
+    tools/parity_table.py --exports FILE …                   with what tools/check_exports.py --json wrote, instead of running it
 
 The tests record how far each tiny model is from the reference (RecordProperty in tests/model/parity_test.cc); of the models of
 an architecture the worst figure is shown. A failed test shows as FAILS. The last two columns are what tools/check_exports.py finds (`make exports`
@@ -83,10 +84,9 @@ def check_exports(build):
         return json.loads(report.read_text())
 
 
-def table(build):
+def table(build, exports):
     by_architecture = of_architectures(run(build / "tests/test_model", "Parity/Tiny.*"))
     gguf = of_architectures(run(build / "tests/test_model", "Tiny/GgufFamilies.*"))
-    exports = check_exports(build)
     templates = run(build / "tests/test_text", "ChatTemplate.RendersTheFamiliesAsJinja2Does")
     rendered = bool(templates) and all(passed(test) for _, test in templates)
     lines = ["| `model_type` | tiny models | " + " | ".join([*FIGURES, *CHECKS]) + " | chat template | GGUF read, logits | GGUF written | " +
@@ -108,9 +108,10 @@ def table(build):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=ROOT / "build/release")
+    parser.add_argument("--exports", type=Path, help="what tools/check_exports.py --json wrote (default: it is run)")
     parser.add_argument("--write", action="store_true", help="into docs/architectures.md")
     options = parser.parse_args()
-    made = table(options.build)
+    made = table(options.build, json.loads(options.exports.read_text()) if options.exports else check_exports(options.build))
     print(made, end="")
     if options.write:
         before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
