@@ -7,7 +7,7 @@ BACKBURN := $(BUILD)/backburn
 JOBS ?= $(shell tools/jobs.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup configure build model demo test test-full bench results lint format clean
+.PHONY: help setup configure build model demo test test-full exports bench results lint format clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -41,6 +41,11 @@ test: build  ## all tests, with the default model
 test-full: test  ## the slow tests too: Qwen2.5-Coder-0.5B (491 MB)
 	@$(BACKBURN) pull qwen2.5-coder-0.5b
 	BACKBURN_FULL=1 ctest --test-dir $(BUILD) -j1 --output-on-failure --no-tests=error
+
+exports: build  ## opens what is exported in Transformers, PEFT and llama-cpp-python, which it sets up
+	@$(BACKBURN) pull smollm2-135m-instruct
+	@bench/setup.sh
+	.venv-tools/bin/python tools/check_exports.py $(ARGS)
 
 bench: build  ## beside TRL and llama.cpp, which it sets up; writes bench/results.json and README's table (hours)
 	@$(BACKBURN) pull smollm2-135m-instruct

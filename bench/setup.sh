@@ -35,3 +35,12 @@ if [ ! -x "$peers/llama.cpp/build/bin/llama-batched-bench" ] || [ ! -x "$peers/l
   cmake --build "$peers/llama.cpp/build" -j "$(tools/jobs.sh)" --target llama-batched-bench llama-quantize \
     >"$peers/build.log" 2>&1 || fail "llama.cpp does not build; see $peers/build.log"
 fi
+
+# Its Python binding, over the libraries that were built above.
+export LLAMA_CPP_LIB_PATH=$peers/llama.cpp/build/bin
+if ! .venv-tools/bin/python -c 'import llama_cpp' 2>/dev/null; then
+  echo "bench: installing llama-cpp-python $llama_cpp_python" >&2
+  CMAKE_ARGS=-DLLAMA_BUILD=OFF .venv-tools/bin/python -m pip --disable-pip-version-check --quiet install --no-deps \
+    "llama-cpp-python==$llama_cpp_python" "diskcache==5.6.3" >"$peers/binding.log" 2>&1 ||
+    fail "pip could not install llama-cpp-python==$llama_cpp_python; see $peers/binding.log"
+fi

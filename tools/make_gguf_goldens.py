@@ -20,6 +20,7 @@ sys.path[:0] = [str(LLAMA_CPP), str(LLAMA_CPP / "gguf-py"), str(Path(__file__).r
 import gguf  # noqa: E402
 from conversion import ModelBase, ModelType, get_model_architecture, get_model_class  # noqa: E402
 from make_model_goldens import DATA, TINY, tiny_model  # noqa: E402
+from safetensors import safe_open  # noqa: E402
 
 OUT = DATA / "gguf"
 # Which of TINY, and what is different here.
@@ -36,7 +37,14 @@ MODELS = {
     "gemma2": ("tiny_gemma2", {"query_pre_attn_scalar": 16}),
     "gemma3": ("tiny_gemma3", {"query_pre_attn_scalar": 16, "num_hidden_layers": 6,
                                "layer_types": ["sliding_attention"] * 5 + ["full_attention"]}),
+    "yarn": ("tiny_yarn", {}),
+    # llama.cpp goes over to the long factors with the context it was opened for, which is 256 or more.
+    "phi3": ("tiny_phi3", {"original_max_position_embeddings": 256}),
+    "phi4": ("tiny_phi4", {"original_max_position_embeddings": 256, "max_position_embeddings": 1024}),
+    "mixtral": ("tiny_mixtral", {"sliding_window": None}),
+    "qwen3moe": ("tiny_qwen3_moe", {}),
 }
+SPLIT_IN = 3  # "llama" once more, in so many files
 STORED = {"f16": gguf.LlamaFileType.MOSTLY_F16, "bf16": gguf.LlamaFileType.MOSTLY_BF16,
           "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
 TOKENS = ["<unk>", "<s>", "</s>"] + [chr(ord("A") + i) for i in range(60)] + ["Hi"]
@@ -54,15 +62,17 @@ def set_letters(converter):
     writer.add_chat_template("{{ bos_token }}{{ messages[0]['content'] }}")
 
 
-def convert(folder, path, stored):
+def convert(folder, path, stored, files=1):
     # Gemma 3's converter counts the tokens.
     tokenizer = {"model": {"vocab": {token: i for i, token in enumerate(TOKENS)}}, "added_tokens": []}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     architecture = get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT)
     known = get_model_class(architecture)
     converter = type(known.__name__, (known,), {"set_vocab": set_letters, "model_arch": known.model_arch})
-    converter(folder, stored, path, eager=True, model_name="tiny").write()
-    print(f"{path}: {path.stat().st_size / 1024:.0f} KiB")
+    with safe_open(folder / "model.safetensors", "np") as checkpoint:
+        split = {"split_max_tensors": -(-len(checkpoint.keys()) // files) if files > 1 else 0}
+    converter(folder, stored, path, eager=True, model_name="tiny", **split).write()
+    print(f"{path}: {sum(each.stat().st_size for each in path.parent.glob(path.stem + '*')) / 1024:.0f} KiB")
 
 
 def main():
@@ -76,12 +86,16 @@ def main():
             tiny_model(folder, kind, {**extra, **changes}, rope)
             golden = json.loads((folder / "golden.json").read_text())
             (folder / "golden.json").unlink()
+            model_type = json.loads((folder / "config.json").read_text())["model_type"]
             convert(folder, OUT / f"{name}.gguf", gguf.LlamaFileType.ALL_F32)
             if name == "llama":
                 for dtype, stored in STORED.items():
                     convert(folder, OUT / f"llama_{dtype}.gguf", stored)
+                convert(folder, OUT / "llama_split.gguf", gguf.LlamaFileType.ALL_F32, SPLIT_IN)
+            if name == "mixtral":
+                convert(folder, OUT / "mixtral_q8_0.gguf", STORED["q8_0"])
         kept = {"made_by": "python tools/make_gguf_goldens.py build/peers/llama.cpp", "versions": golden["versions"],
-                "sequence": golden["sequence"], "logits": golden["logits"]}
+                "model_type": model_type, "sequence": golden["sequence"], "logits": golden["logits"]}
         (OUT / f"{name}.json").write_text(json.dumps(kept, separators=(",", ":")) + "\n")
 
 

@@ -6,6 +6,7 @@
 #include "backburn/report/static_page.h"
 #include "backburn/run/calibration.h"
 #include "backburn/run/compare.h"
+#include "backburn/run/memory.h"
 #include "backburn/run/search.h"
 #include "commands.h"
 
@@ -89,6 +90,7 @@ void add_compare(CLI::App& app) {
     const auto comparison = comparison_of(*flags);
     const std::string out =
         flags->out.empty() ? "runs/compare-" + std::filesystem::path(flags->file).stem().string() : flags->out;
+    run::check_memory("compare", comparison);
     const Json result = run_comparison(comparison, out);
     if (flags->json) {
       fmt::print("{}\n", result.dump());
@@ -130,9 +132,13 @@ void add_audit(CLI::App& app) {
                            : flags->out;
     if (trials->count() > 0) {
       if (flags->attacks.empty()) comparison.attacks.resize(1);
+      auto tried = comparison;
+      tried.attacks = run::draw_trials(comparison, search->trials, comparison.seeds.front());
+      run::check_memory("audit", tried);
       print_search(run::search(comparison, *search, out), out, flags->json);
       return;
     }
+    run::check_memory("audit", comparison);
     const Json result = run_comparison(comparison, out)["defenses"][0];
     if (flags->json) {
       fmt::print("{}\n", result.dump());

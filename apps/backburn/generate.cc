@@ -39,10 +39,12 @@ void generate(const GenerateFlags& flags) {
   const auto groups = generate::rollout(model.network(adapter ? &*adapter : nullptr), {&request, 1}, options);
   for (const auto& completion : groups.front()) {
     const std::string text = model.tokenizer.decode(completion.ids);
-    fmt::print("{}\n",
-               flags.json
-                   ? Json({{"text", text}, {"tokens", completion.ids.size()}, {"stopped", completion.stopped}}).dump()
-                   : text);
+    fmt::print("{}\n", flags.json ? Json({{"text", text},
+                                          {"tokens", completion.ids.size()},
+                                          {"ids", completion.ids},
+                                          {"stopped", completion.stopped}})
+                                        .dump()
+                                  : text);
   }
 }
 

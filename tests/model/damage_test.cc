@@ -1,5 +1,6 @@
 // Whole models with damaged files: an Error or a model that computes, never anything else.
 #include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -75,6 +76,35 @@ TEST(Damage, OfAGgufFile) {
   }
   EXPECT_GT(loaded, 20);
   EXPECT_LT(loaded, 480);
+}
+
+// What sets a family apart: experts, factors of RoPE, parts.
+TEST(Damage, OfTheHeadersOfOtherFamilies) {
+  const TemporaryFolder folder;
+  std::mt19937 random(7);
+  for (const char* name : {"mixtral_q8_0", "qwen3moe", "phi4", "yarn", "gemma3", "llama_split-00001-of-00003",
+                           "llama_split-00002-of-00003"}) {
+    for (int part = 2; part <= 3; ++part) {
+      const std::string other = fmt::format("llama_split-{:05}-of-00003.gguf", part);
+      fs::copy(TEST_DATA_DIR "/gguf/" + other, folder.path() / other, fs::copy_options::overwrite_existing);
+    }
+    const std::string file = std::string(name) + ".gguf";
+    const std::string good = read_file(TEST_DATA_DIR "/gguf/" + file);
+    const size_t header = good.rfind(".weight") + 64;
+    // A part is looked at from the first.
+    const bool later = is_later_part(file);
+    const fs::path opened = later ? folder.path() / "llama_split-00001-of-00003.gguf" : folder.path() / file;
+    write_file(opened, later ? read_file(TEST_DATA_DIR "/gguf/llama_split-00001-of-00003.gguf") : good);
+    ASSERT_TRUE(survives(opened)) << name;
+    int loaded = 0;
+    for (int round = 0; round < 100; ++round) {
+      std::string bad = good;
+      for (unsigned i = 0; i <= random() % 3; ++i) bad[random() % header] = static_cast<char>(random() % 256);
+      write_file(folder.path() / file, bad);
+      loaded += survives(opened) ? 1 : 0;
+    }
+    EXPECT_LT(loaded, 95) << name;
+  }
 }
 
 TEST(Damage, OfEachFileOfAFolder) {

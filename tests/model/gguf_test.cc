@@ -134,7 +134,16 @@ TEST_F(Gguf, NamesWhatIsWrong) {
   EXPECT_THAT(error_of(small_file().integer("general.alignment", 24).build()), HasSubstr("power of two"));
   EXPECT_THAT(error_of(small_file().integer("tokenizer.ggml.bos_token_id", 4).build()),
               HasSubstr("outside the vocabulary"));
-  EXPECT_THAT(error_of(small_file().text("llama.rope.scaling.type", "yarn").build()), HasSubstr("yarn"));
+  EXPECT_THAT(error_of(small_file().text("llama.rope.scaling.type", "ntk").build()), HasSubstr("\"ntk\" is unknown"));
+  EXPECT_THAT(error_of(small_file().text("llama.rope.scaling.type", "yarn").build()), HasSubstr("factor\" is missing"));
+  EXPECT_THAT(error_of(small_file().text("llama.rope.scaling.type", "longrope").build()),
+              HasSubstr("\"rope_factors_short.weight\" is missing"));
+  EXPECT_THAT(error_of(small_file().integer("llama.expert_count", 4).build()),
+              HasSubstr("expert_used_count\" is missing"));
+  EXPECT_THAT(error_of(small_file().integer("llama.expert_count", 4).integer("llama.expert_used_count", 5).build()),
+              HasSubstr("a mixture of 4 experts"));
+  EXPECT_THAT(error_of(small_file().integer("split.count", 70000).integer("split.no", 70000).build()),
+              HasSubstr("part 70001 of 70000"));
   EXPECT_THAT(error_of(GgufBuilder().text("general.architecture", "mamba").build()),
               HasSubstr("\"mamba\" is unknown (supported: llama, qwen2, qwen3, "));
 }

@@ -43,7 +43,7 @@ model::ModelConfig eight_billion() {
 }
 
 std::string error_of(const std::string& command, const model::ModelConfig& config, double available) {
-  return backburn::error_of([&] { check_memory(command, config, {}, available); });
+  return backburn::error_of([&] { check_memory(command, config, Recipe{}, available); });
 }
 
 TEST(Memory, IsAboutWhatWasMeasured) {
@@ -95,6 +95,38 @@ TEST(Memory, SettingsThatDoNotGoTogetherAreRefused) {
               HasSubstr("leave out one of them"));
 }
 
+// SmolLM2 under two attacks, the second with more answers, and with or without a defense.
+Comparison comparison(bool align, bool defense) {
+  Comparison made;
+  made.sets = {align ? "demo.align=true" : "demo.align=false"};
+  made.defenses = {{no_defense, {}}};
+  if (defense) made.defenses.push_back({"reward-neutralization", {}});
+  made.attacks = {{"grpo", {}}, {"wide", {"attack.num_generations=64", "attack.kept_activations_gib=64"}}};
+  return made;
+}
+
+TEST(Memory, OfAComparisonIsThatOfItsLargestRun) {
+  const auto need = [](const Comparison& each) { return memory_need(each, smollm2()).gib(); };
+  const Comparison audit = comparison(false, false);
+  const Recipe wide = recipe_of(audit, 1, nullptr, &audit.attacks[1]);
+  EXPECT_NEAR(need(audit), memory_need("attack", smollm2(), wide).gib(), 1e-9);
+  EXPECT_GT(need(comparison(true, false)), need(audit));
+  EXPECT_GT(need(comparison(true, true)), need(comparison(true, false)));
+  Comparison small = audit;
+  small.attacks.pop_back();
+  EXPECT_GT(need(audit), need(small));
+}
+
+TEST(Memory, AComparisonThatCannotFitIsRefusedWithWhatWouldFit) {
+  const Comparison audit = comparison(false, false);
+  const auto error_with = [&](double available) {
+    return backburn::error_of([&] { check_memory("audit", smollm2(), audit, available); });
+  };
+  EXPECT_EQ(error_with(64), "no error");
+  EXPECT_THAT(error_with(memory_need(audit, smollm2()).gib() - 0.05), HasSubstr("audit needs about "));
+  EXPECT_THAT(error_with(0.1), HasSubstr("only a smaller model would fit"));
+}
+
 TEST(Memory, PartsMakeTheWhole) {
   const auto need = memory_need("attack", smollm2(), {});
   double sum = 0;
@@ -130,8 +162,8 @@ TEST(Memory, FewerBitsFit) {
     EXPECT_LT(need(command, "q8_0"), need(command, "none")) << command;
     EXPECT_LT(need(command, "q4_0"), 24) << command;
   }
-  EXPECT_THAT(error_of("generate", eight_billion(), 8), HasSubstr("--base-quantization q4_0 needs "));
-  EXPECT_THAT(error_of("attack", eight_billion(), 16), HasSubstr("--base-quantization q8_0"));
+  EXPECT_THAT(error_of("generate", eight_billion(), 8), HasSubstr("--set base_quantization=q4_0 needs "));
+  EXPECT_THAT(error_of("attack", eight_billion(), 16), HasSubstr("--set base_quantization=q8_0"));
 }
 
 // What the message proposes does fit.

@@ -87,23 +87,6 @@ Json write_scaling(const RopeScaling& scaling) {
   return json;
 }
 
-// What can be checked once the family has said how much of a head is turned.
-void check_rope(const ModelConfig& config, const std::string& origin) {
-  const int64_t turned = config.rotary_dim == 0 ? config.head_dim : config.rotary_dim;
-  if (turned < 2 || turned % 2 != 0 || turned > config.head_dim) {
-    fail("{}: RoPE turns {} of a head's {} dimensions, expected an even number of them", origin, turned,
-         config.head_dim);
-  }
-  const RopeScaling& scaling = config.rope_scaling;
-  if (scaling.type != "longrope") return;
-  for (const auto* factors : {&scaling.short_factor, &scaling.long_factor}) {
-    const bool positive = std::all_of(factors->begin(), factors->end(), [](double each) { return each > 0; });
-    if (std::ssize(*factors) != turned / 2 || !positive) {
-      fail("{}: longrope's short_factor and long_factor must be {} positive numbers each", origin, turned / 2);
-    }
-  }
-}
-
 // Transformers 5 moved rope_theta into "rope_parameters"; both layouts also name the kind of scaling.
 void read_rope(const Json& json, const std::string& origin, ModelConfig& config) {
   config.rope_theta = optional<double>(json, "rope_theta", 10000.0, origin);
@@ -149,6 +132,22 @@ std::vector<int64_t> read_ids(const Json& json, const char* key, const std::stri
 }
 
 }  // namespace
+
+void check_rope(const ModelConfig& config, const std::string& origin) {
+  const int64_t turned = config.rotary_dim == 0 ? config.head_dim : config.rotary_dim;
+  if (turned < 2 || turned % 2 != 0 || turned > config.head_dim) {
+    fail("{}: RoPE turns {} of a head's {} dimensions, expected an even number of them", origin, turned,
+         config.head_dim);
+  }
+  const RopeScaling& scaling = config.rope_scaling;
+  if (scaling.type != "longrope") return;
+  for (const auto* factors : {&scaling.short_factor, &scaling.long_factor}) {
+    const bool positive = std::all_of(factors->begin(), factors->end(), [](double each) { return each > 0; });
+    if (std::ssize(*factors) != turned / 2 || !positive) {
+      fail("{}: longrope's short_factor and long_factor must be {} positive numbers each", origin, turned / 2);
+    }
+  }
+}
 
 ModelConfig config_from_hugging_face(const Json& json, const std::string& origin) {
   if (!json.is_object()) fail("{}: expected a JSON object", origin);

@@ -142,14 +142,6 @@ void write_phi3(const ModelConfig& config, Json& json) {
       {"type", scaling.type}, {"short_factor", scaling.short_factor}, {"long_factor", scaling.long_factor}};
 }
 
-void check_mixture(const MixtureOfExperts& mixture, const std::string& origin) {
-  const int64_t experts = mixture.num_experts, chosen = mixture.num_experts_per_tok;
-  const int64_t width = mixture.moe_intermediate_size;
-  if (experts < 1 || experts > 4096 || chosen < 1 || chosen > experts || width < 1 || width > 1 << 19) {
-    fail("{}: a mixture of {} experts of width {}, {} a token: out of range", origin, experts, width, chosen);
-  }
-}
-
 void read_mixtral(const Json& json, const std::string& origin, ModelConfig& config) {
   MixtureOfExperts& mixture = config.mixture;
   mixture.num_experts = optional<int64_t>(json, "num_local_experts", 8, origin);
@@ -213,6 +205,14 @@ constexpr std::array<Family, 13> families = {{{"llama", "LlamaForCausalLM"},
                                               {"gemma3_text", "Gemma3ForCausalLM", &read_gemma3, &write_gemma3}}};
 
 }  // namespace
+
+void check_mixture(const MixtureOfExperts& mixture, const std::string& origin) {
+  const int64_t experts = mixture.num_experts, chosen = mixture.num_experts_per_tok;
+  const int64_t width = mixture.moe_intermediate_size;
+  if (experts < 1 || experts > 4096 || chosen < 1 || chosen > experts || width < 1 || width > 1 << 19) {
+    fail("{}: a mixture of {} experts of width {}, {} a token: out of range", origin, experts, width, chosen);
+  }
+}
 
 std::span<const Family> known_families() { return families; }
 

@@ -21,4 +21,8 @@ std::span<const Family> known_families();
 /// Errors: a `model_type` that is not known.
 const Family& family_of(const std::string& architecture, const std::string& origin);
 
+/// What every reader of a config checks once the family has said how much of a head RoPE turns, and of its experts.
+void check_rope(const ModelConfig& config, const std::string& origin);
+void check_mixture(const MixtureOfExperts& mixture, const std::string& origin);
+
 }  // namespace backburn::model

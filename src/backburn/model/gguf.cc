@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <limits>
+#include <regex>
 #include <string_view>
 
 #include "backburn/base/error.h"
@@ -195,6 +196,20 @@ const T& typed(const GgufFile& file, const std::string& key, const char* type) {
   return *result;
 }
 
+// "-00002-of-00003.gguf", as gguf-split names its files.
+std::string part_suffix(int64_t number, int64_t count) { return fmt::format("-{:05}-of-{:05}.gguf", number, count); }
+
+// Of part `number`, from 1, beside the first.
+std::filesystem::path part_path(const std::filesystem::path& first, int64_t number, int64_t count) {
+  const std::string name = first.filename().string();
+  const std::string suffix = part_suffix(1, count);
+  if (!name.ends_with(suffix)) {
+    fail("{}: is the first of {} parts, whose name must end in {}, so that the others can be found beside it",
+         first.string(), count, suffix);
+  }
+  return first.parent_path() / (name.substr(0, name.size() - suffix.size()) + part_suffix(number, count));
+}
+
 }  // namespace
 
 int64_t GgufTensor::values() const {
@@ -204,10 +219,53 @@ int64_t GgufTensor::values() const {
 }
 
 GgufFile GgufFile::open(const std::filesystem::path& path) {
-  GgufFile file;
-  file.file_ = std::make_shared<MappedFile>(MappedFile::open(path));
+  GgufFile file = open_one(path);
+  const int64_t count = file.integer("split.count", 1);
+  if (count == 1) return file;
   const std::string origin = path.string();
-  const auto bytes = file.file_->bytes();
+  const int64_t place = file.integer("split.no");
+  if (count < 1 || count > 99999 || place < 0 || place >= count) {
+    fail("{}: says that it is part {} of {}; the file is damaged, fetch it again", origin, place + 1, count);
+  }
+  if (place > 0)
+    fail("{}: is part {} of {}; give the first part, …-00001-of-{:05}.gguf", origin, place + 1, count, count);
+  for (int64_t number = 2; number <= count; ++number) {
+    const auto other = part_path(path, number, count);
+    std::error_code ignored;
+    if (!std::filesystem::exists(other, ignored)) {
+      fail("{}: part {} of {} is missing: expected {} beside it, fetch it too", origin, number, count,
+           other.filename().string());
+    }
+    GgufFile part = open_one(other);
+    if (part.integer("split.no", -1) != number - 1 || part.integer("split.count", -1) != count) {
+      fail("{}: is not part {} of {}, as its name says; fetch it again", other.string(), number, count);
+    }
+    file.parts_.push_back(part.parts_.front());
+    for (GgufTensor& tensor : part.tensors_) {
+      tensor.part = static_cast<size_t>(number - 1);
+      file.add_tensor(std::move(tensor));
+    }
+  }
+  const auto whole = static_cast<int64_t>(file.tensors_.size());
+  if (const int64_t expected = file.integer("split.tensors.count", whole); expected != whole) {
+    fail("{}: its {} parts hold {} tensors, expected {}; they are of different models", origin, count, whole, expected);
+  }
+  return file;
+}
+
+void GgufFile::add_tensor(GgufTensor tensor) {
+  if (!tensor_index_.emplace(tensor.name, tensors_.size()).second) {
+    fail("{}: tensor \"{}\" comes twice; the file is damaged, fetch it again", parts_.back()->path().string(),
+         tensor.name);
+  }
+  tensors_.push_back(std::move(tensor));
+}
+
+GgufFile GgufFile::open_one(const std::filesystem::path& path) {
+  GgufFile file;
+  file.parts_.push_back(std::make_shared<MappedFile>(MappedFile::open(path)));
+  const std::string origin = path.string();
+  const auto bytes = file.parts_.front()->bytes();
   if (bytes.size() < 4 || std::memcmp(bytes.data(), "GGUF", 4) != 0) {
     fail("{}: byte 0: not a GGUF file (it must begin with the letters GGUF)", origin);
   }
@@ -230,10 +288,7 @@ GgufFile GgufFile::open(const std::filesystem::path& path) {
     if (!added) reader.fail_here("metadata key \"{}\" comes twice", key);
   }
   for (size_t i = 0; i < tensor_count; ++i) {
-    GgufTensor tensor = read_tensor(reader);
-    const bool added = file.tensor_index_.emplace(tensor.name, i).second;
-    if (!added) reader.fail_here("tensor \"{}\" comes twice", tensor.name);
-    file.tensors_.push_back(std::move(tensor));
+    file.add_tensor(read_tensor(reader));
   }
 
   const size_t alignment = read_alignment(file);
@@ -254,6 +309,13 @@ GgufFile GgufFile::open(const std::filesystem::path& path) {
     tensor.offset += data;
   }
   return file;
+}
+
+bool is_later_part(const std::filesystem::path& path) {
+  static const std::regex pattern(R"(.*-(\d{5})-of-\d{5}\.gguf)");
+  const std::string name = path.filename().string();
+  std::smatch match;
+  return std::regex_match(name, match, pattern) && match[1] != "00001";
 }
 
 const GgufValue* GgufFile::find(const std::string& key) const {
@@ -290,7 +352,7 @@ double GgufFile::number(const std::string& key, double fallback) const {
 }
 
 std::span<const std::byte> GgufFile::bytes(const GgufTensor& tensor) const {
-  return file_->bytes().subspan(tensor.offset, tensor.size);
+  return parts_[tensor.part]->bytes().subspan(tensor.offset, tensor.size);
 }
 
 namespace {

@@ -27,19 +27,24 @@ struct GgufTensor {
   std::string name;            ///< "blk.0.attn_q.weight"
   GgmlType type;               ///< how its values are stored
   std::vector<int64_t> shape;  ///< outermost first, as PyTorch counts (the file lists the innermost first)
-  size_t offset;               ///< first byte, from the file's beginning
+  size_t offset;               ///< first byte, from its file's beginning
   size_t size;                 ///< bytes
+  size_t part = 0;             ///< which file of a split model, from 0
   int64_t values() const;      ///< product of the shape
 };
 
 /// A GGUF file, version 2 or 3, little-endian (specification: ggml-org/ggml, docs/gguf.md), mapped and fully
 /// checked when opened: magic, version, counts, string and array lengths, types, duplicate names, alignment,
 /// and that every tensor lies inside the file. An Error names the file and the byte offset.
+///
+/// A model that llama.cpp's gguf-split has cut into files "…-00001-of-0000N.gguf" is opened by its first, which holds
+/// the metadata, as if it were one file; an Error says which part is missing, or doesn't belong.
 class GgufFile {
  public:
   static GgufFile open(const std::filesystem::path& path);
 
-  const std::filesystem::path& path() const { return file_->path(); }
+  /// Of the first part, where there are several.
+  const std::filesystem::path& path() const { return parts_.front()->path(); }
   const std::map<std::string, GgufValue>& metadata() const { return metadata_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
 
@@ -63,14 +68,20 @@ class GgufFile {
   /// A tensor's stored bytes, in the mapping.
   std::span<const std::byte> bytes(const GgufTensor& tensor) const;
   /// Keeps the mapping alive for tensors that view it.
-  std::shared_ptr<const MappedFile> mapping() const { return file_; }
+  std::shared_ptr<const MappedFile> mapping(const GgufTensor& tensor) const { return parts_[tensor.part]; }
 
  private:
-  std::shared_ptr<const MappedFile> file_;
+  static GgufFile open_one(const std::filesystem::path& path);
+  void add_tensor(GgufTensor tensor);
+
+  std::vector<std::shared_ptr<const MappedFile>> parts_;
   std::map<std::string, GgufValue> metadata_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string, size_t> tensor_index_;
 };
+
+/// Whether the file's name says that it is a part of a split model, and not the first: "…-00002-of-00003.gguf".
+bool is_later_part(const std::filesystem::path& path);
 
 /// The metadata of a file that is being written, in order.
 class GgufMetadata {

@@ -8,6 +8,7 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
 #include <c10/util/BFloat16.h>
+#include <c10/util/accumulate.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -48,35 +49,52 @@ Storage storage_of(const ModelConfig& config, const GgufFamily& family, const st
           config.norm_adds_one && name.ends_with("norm.weight") ? 1.0f : 0.0f};
 }
 
-const GgufTensor& stored_tensor(const GgufFile& file, const ModelConfig& config, const NamedWeight& wanted) {
+// Experts lie in one tensor, one after the other.
+std::vector<int64_t> stored_shape(const ModelConfig& config, const NamedWeight& weight, int64_t expert) {
+  std::vector<int64_t> shape = weight.shape;
+  if (expert >= 0) shape.insert(shape.begin(), config.mixture.num_experts);
+  return shape;
+}
+
+// Where a weight lies: its tensor, and the bytes of it that are its own.
+struct Stored {
+  const GgufTensor* tensor = nullptr;
+  std::span<const std::byte> bytes;
+};
+
+Stored find_stored(const GgufFile& file, const ModelConfig& config, const NamedWeight& wanted) {
   const std::string origin = file.path().string();
-  const std::string name = gguf_tensor_name(config, wanted.name);
+  const auto [name, expert] = gguf_place(config, wanted.name);
   const GgufTensor* stored = file.find_tensor(name);
   if (stored == nullptr) fail("{}: tensor \"{}\" is missing", origin, name);
-  if (stored->shape != wanted.shape) {
+  const auto shape = stored_shape(config, wanted, expert);
+  if (stored->shape != shape) {
     fail("{}: tensor \"{}\" has shape [{}], expected [{}]", origin, name, fmt::join(stored->shape, ", "),
-         fmt::join(wanted.shape, ", "));
+         fmt::join(shape, ", "));
   }
-  return *stored;
+  auto bytes = file.bytes(*stored);
+  if (expert >= 0) {
+    const size_t slice = bytes.size() / static_cast<size_t>(config.mixture.num_experts);
+    bytes = bytes.subspan(static_cast<size_t>(expert) * slice, slice);
+  }
+  return {stored, bytes};
 }
 
 at::Tensor read_tensor(const GgufFile& file, const ModelConfig& config, const NamedWeight& wanted, Storage storage,
                        at::ScalarType dtype) {
   const std::string origin = file.path().string();
-  const GgufTensor& tensor_in_file = stored_tensor(file, config, wanted);
-  const GgufTensor* stored = &tensor_in_file;
+  const auto [stored, bytes] = find_stored(file, config, wanted);
   const std::string& name = stored->name;
-  const auto bytes = file.bytes(*stored);
   const bool same_type = (stored->type == GgmlType::f32 && dtype == at::kFloat) ||
                          (stored->type == GgmlType::bf16 && dtype == at::kBFloat16);
   if (same_type && storage.as_ours()) {
-    at::Tensor view = view_bytes(file.mapping(), bytes, wanted.shape, dtype);
+    at::Tensor view = view_bytes(file.mapping(*stored), bytes, wanted.shape, dtype);
     check_finite(view, name, origin);
     return view;
   }
 
   const int64_t width = storage.width(wanted.shape);
-  const int64_t rows = stored->values() / width;
+  const int64_t rows = c10::multiply_integers(wanted.shape) / width;
   if (width % static_cast<int64_t>(ggml_block_values(stored->type)) != 0) {
     fail("{}: tensor \"{}\" is a bias stored as {}, expected F32", origin, name, ggml_type_name(stored->type));
   }
@@ -107,11 +125,11 @@ at::Tensor read_tensor(const GgufFile& file, const ModelConfig& config, const Na
 // A matrix of Q8_0 or Q4_0 blocks as they are; the rows in our order.
 std::optional<QuantizedRows> read_rows(const GgufFile& file, const ModelConfig& config, const NamedWeight& wanted,
                                        Storage storage) {
-  const GgufTensor& stored = stored_tensor(file, config, wanted);
+  const auto [tensor, bytes] = find_stored(file, config, wanted);
+  const GgufTensor& stored = *tensor;
   const bool blocks = stored.type == GgmlType::q8_0 || stored.type == GgmlType::q4_0;
-  if (!blocks || stored.shape.size() != 2 || storage.added != 0) return std::nullopt;
-  const auto bytes = file.bytes(stored);
-  const int64_t rows = stored.shape[0];
+  if (!blocks || wanted.shape.size() != 2 || storage.added != 0) return std::nullopt;
+  const int64_t rows = wanted.shape[0];
   const auto row_bytes = static_cast<int64_t>(bytes.size()) / rows;
   const at::Tensor result = at::empty({rows, row_bytes}, at::kByte);
   auto* out = reinterpret_cast<std::byte*>(result.data_ptr());
@@ -267,7 +285,7 @@ StoredModel open_gguf(const std::filesystem::path& path) {
             return read_tensor(*file, config, wanted, storage(wanted), dtype);
           },
           [=](const NamedWeight& wanted) { return read_rows(*file, config, wanted, storage(wanted)); },
-          [=](const NamedWeight& wanted) { release_pages(file->bytes(stored_tensor(*file, config, wanted))); }};
+          [=](const NamedWeight& wanted) { release_pages(find_stored(*file, config, wanted).bytes); }};
 }
 
 Model load_gguf(const std::filesystem::path& path, at::ScalarType dtype) { return read_all(open_gguf(path), dtype); }
@@ -289,28 +307,35 @@ void save_gguf(const Model& model, const std::filesystem::path& path, GgmlType t
   tokenizer_to_gguf(model, metadata);
 
   std::vector<GgufEntry> entries;
-  std::vector<std::function<at::Tensor()>> tensors;
+  std::vector<std::vector<std::function<at::Tensor()>>> parts;  // of an entry, one after the other
   std::vector<Storage> storages;
-  const auto add = [&](std::string name, std::vector<int64_t> shape, std::function<at::Tensor()> tensor,
+  const auto add = [&](const GgufPlace& place, std::vector<int64_t> shape, std::function<at::Tensor()> tensor,
                        Storage storage) {
-    GgmlType stored = shape.size() == 1 ? GgmlType::f32 : type;
+    if (place.expert > 0) {  // named_weights tells a layer's experts one by one, in order
+      const auto first =
+          std::find_if(entries.rbegin(), entries.rend(), [&](const auto& e) { return e.name == place.name; });
+      parts[static_cast<size_t>(entries.rend() - first) - 1].push_back(std::move(tensor));
+      return;
+    }
+    // As llama.cpp's converter does: routers too.
+    GgmlType stored = shape.size() == 1 || place.name.ends_with("ffn_gate_inp.weight") ? GgmlType::f32 : type;
     if (stored == GgmlType::q8_0 && shape.back() % 32 != 0) stored = GgmlType::f16;
-    entries.push_back({std::move(name), stored, std::move(shape)});
-    tensors.push_back(std::move(tensor));
+    entries.push_back({place.name, stored, std::move(shape)});
+    parts.push_back({std::move(tensor)});
     storages.push_back(storage);
   };
-  if (config.rope_scaling.type == "llama3") {
-    const auto factors = rope_frequency_factors(config);
-    add("rope_freqs.weight", {std::ssize(factors)}, [factors] { return at::tensor(factors); }, {});
+  for (const auto& [name, factors] : rope_factor_tensors(config)) {
+    add({name}, {std::ssize(factors)}, [factors = factors] { return at::tensor(factors); }, {});
   }
   Weights places;
   for (const NamedWeight& each : named_weights(config, places)) {
+    const GgufPlace place = gguf_place(config, each.name);
     add(
-        gguf_tensor_name(config, each.name), each.shape, [&read, each] { return read(each); },
+        place, stored_shape(config, each, place.expert), [&read, each] { return read(each); },
         storage_of(config, family, each.name));
   }
   write_gguf(path, metadata, entries, [&](size_t index, AtomicFile& file) {
-    write_rows(tensors[index](), entries[index], storages[index], file);
+    for (const auto& part : parts[index]) write_rows(part(), entries[index], storages[index], file);
   });
 }
 

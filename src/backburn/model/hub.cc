@@ -10,6 +10,7 @@
 #include "backburn/base/json.h"
 #include "backburn/base/progress.h"
 #include "backburn/base/run_program.h"
+#include "backburn/model/gguf.h"
 
 namespace backburn::model {
 namespace {
@@ -40,7 +41,8 @@ std::vector<fs::path> gguf_files(const fs::path& folder) {
   std::vector<fs::path> files;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-    if (entry.path().extension() == ".gguf" && is_there(entry.path())) files.push_back(entry.path());
+    const fs::path& path = entry.path();
+    if (path.extension() == ".gguf" && is_there(path) && !is_later_part(path)) files.push_back(path);
   }
   return files;
 }

@@ -44,17 +44,6 @@ at::Tensor longrope_frequencies(const RopeScaling& scaling, const at::Tensor& fr
   return frequencies / at::tensor(scaling.short_factor, at::kFloat);
 }
 
-double attention_factor(const ModelConfig& config) {
-  const RopeScaling& scaling = config.rope_scaling;
-  if (scaling.type != "yarn" && scaling.type != "longrope") return 1;
-  if (scaling.attention_factor != 0) return scaling.attention_factor;
-  const auto original = static_cast<double>(scaling.original_max_position_embeddings);
-  const double factor =
-      scaling.factor != 0 ? scaling.factor : static_cast<double>(config.max_position_embeddings) / original;
-  if (factor <= 1) return 1;
-  return scaling.type == "yarn" ? 0.1 * std::log(factor) + 1 : std::sqrt(1 + std::log(factor) / std::log(original));
-}
-
 void refuse_beyond_trained_length(const ModelConfig& config, const at::Tensor& positions) {
   const RopeScaling& scaling = config.rope_scaling;
   if ((scaling.type != "dynamic" && scaling.type != "longrope") || positions.numel() == 0) return;
@@ -70,6 +59,17 @@ void refuse_beyond_trained_length(const ModelConfig& config, const at::Tensor& p
 
 }  // namespace
 
+double rope_attention_factor(const ModelConfig& config) {
+  const RopeScaling& scaling = config.rope_scaling;
+  if (scaling.type != "yarn" && scaling.type != "longrope") return 1;
+  if (scaling.attention_factor != 0) return scaling.attention_factor;
+  const auto original = static_cast<double>(scaling.original_max_position_embeddings);
+  const double factor =
+      scaling.factor != 0 ? scaling.factor : static_cast<double>(config.max_position_embeddings) / original;
+  if (factor <= 1) return 1;
+  return scaling.type == "yarn" ? 0.1 * std::log(factor) + 1 : std::sqrt(1 + std::log(factor) / std::log(original));
+}
+
 RotaryTable rotary_table(const ModelConfig& config, const at::Tensor& positions, bool local) {
   const bool own_theta = local && config.local_rope_theta != 0;
   const std::string scaling = own_theta ? "default" : config.rope_scaling.type;
@@ -82,7 +82,7 @@ RotaryTable rotary_table(const ModelConfig& config, const at::Tensor& positions,
   if (scaling == "longrope") frequencies = longrope_frequencies(config.rope_scaling, frequencies);
   if (!own_theta) refuse_beyond_trained_length(config, positions);
   const auto angles = at::outer(positions.to(at::kFloat), frequencies.to(positions.device()));
-  const double factor = own_theta ? 1 : attention_factor(config);
+  const double factor = own_theta ? 1 : rope_attention_factor(config);
   if (factor == 1) return {angles.cos(), angles.sin()};
   return {angles.cos() * factor, angles.sin() * factor};
 }

@@ -18,4 +18,8 @@ struct RotaryTable {
 /// up to there they are exact, a position beyond it is an Error.
 RotaryTable rotary_table(const ModelConfig& config, const at::Tensor& positions, bool local = false);
 
+/// By what YaRN and LongRoPE multiply cosines and sines: the config's own factor, or the method's; 1 for other
+/// scalings.
+double rope_attention_factor(const ModelConfig& config);
+
 }  // namespace backburn::model

@@ -1,7 +1,11 @@
 #include "backburn/run/memory.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
+#include <span>
 #include <stdexcept>
 
 #include "backburn/base/available_memory.h"
@@ -147,6 +151,8 @@ class Sum {
     add_pass(examples * (prompt_tokens + answer_tokens), lora);
     add_trained(lora);
   }
+  // The released weights are made beside the model, one after the other.
+  void add_merged_weights() { add("merged weights", sizes_.merging()); }
   MemoryNeed need() const { return {parts_}; }
 
  private:
@@ -164,6 +170,11 @@ train::GrpoOptions rl_options(const defense::NeutralizationOptions& options) {
   return grpo;
 }
 
+void add_align(const Recipe& recipe, Sum& sum) {
+  sum.add_supervised(recipe.align.train_batch_size + recipe.align.anchor.anchor_batch, recipe.align.lora);
+  sum.add_merged_weights();
+}
+
 void add_defense(const Recipe& recipe, Sum& sum) {
   const auto& options = recipe.defend.neutralization;
   if (recipe.defend.name == "reward-neutralization" && options.rl_steps == 0) {
@@ -171,6 +182,7 @@ void add_defense(const Recipe& recipe, Sum& sum) {
   } else {
     sum.add_grpo(rl_options(options));
   }
+  sum.add_merged_weights();
 }
 
 // What a command that trains does it with.
@@ -210,35 +222,60 @@ std::vector<std::string> smaller_settings(const std::string& command) {
   return {};
 }
 
-// "--set attack.num_generations=2 needs 12.3 GiB" with as many of the settings as it takes, after `given`, which the
-// recipe has already; "" when all of them are too few.
-std::string what_would_fit(const std::string& command, const ModelConfig& config, Recipe recipe, std::string given,
-                           double available) {
-  auto options = options_of(recipe);
-  auto settings = smaller_settings(command);
-  if (!given.empty()) settings.insert(settings.begin(), "");
-  for (const std::string& setting : settings) {
-    if (!setting.empty()) {
-      options.set(setting);
-      given += (given.empty() ? "--set " : " --set ") + setting;
+// "--set attack.num_generations=2 needs 12.3 GiB" with as many of the settings as it takes, where all of them are too
+// few with fewer bits as well; "" when even that is too much. `need_with`: GiB with some settings.
+std::string what_would_fit(const std::vector<std::string>& settings, bool can_be_quantized, double available,
+                           const std::function<double(std::span<const std::string>)>& need_with) {
+  for (const std::string bits : {"", "q8_0", "q4_0"}) {
+    std::vector<std::string> tried;
+    if (!bits.empty()) {
+      if (!can_be_quantized) break;
+      tried.push_back("base_quantization=" + bits);
     }
-    const double needed = memory_need(command, config, recipe).gib();
-    if (needed <= available) return fmt::format("{} needs {:.1f} GiB", given, needed);
+    tried.insert(tried.end(), settings.begin(), settings.end());
+    for (size_t count = 1; count <= tried.size(); ++count) {
+      const auto given = std::span<const std::string>(tried).first(count);
+      const double needed = need_with(given);
+      if (needed <= available) return fmt::format("--set {} needs {:.1f} GiB", fmt::join(given, " --set "), needed);
+    }
   }
   return "";
 }
 
-// The same; where all settings are too few, with fewer bits as well.
-std::string what_would_fit(const std::string& command, const ModelConfig& config, Recipe recipe, double available) {
-  std::string found = what_would_fit(command, config, recipe, "", available);
+bool can_be_quantized(const ModelConfig& config, const Recipe& recipe) {
   const auto dtype = compute_options(recipe).dtype().toScalarType();
-  if (recipe.base_quantization != "none" || !model::PackedWeights::fits(config, dtype)) return found;
-  for (const char* bits : {"q8_0", "q4_0"}) {
-    if (!found.empty()) break;
-    recipe.base_quantization = bits;
-    found = what_would_fit(command, config, recipe, fmt::format("--base-quantization {}", bits), available);
-  }
-  return found;
+  return recipe.base_quantization == "none" && model::PackedWeights::fits(config, dtype);
+}
+
+void check_need(const std::string& command, const MemoryNeed& need, double available_gib,
+                const std::vector<std::string>& settings, bool can_be_quantized,
+                const std::function<double(std::span<const std::string>)>& need_with) {
+  if (need.gib() <= available_gib) return;
+  std::string parts;
+  for (const auto& [part, size] : need.parts)
+    parts += fmt::format("{}{} {:.1f}", parts.empty() ? "" : ", ", part, size);
+  const std::string fits = what_would_fit(settings, can_be_quantized, available_gib, need_with);
+  fail(
+      "{} needs about {:.1f} GiB of memory ({}), {:.1f} GiB are free: {}; BACKBURN_IGNORE_MEMORY=1 tries it all the "
+      "same",
+      command, need.gib(), parts, available_gib, fits.empty() ? "only a smaller model would fit" : fits);
+}
+
+bool is_checked(const Recipe& recipe) {
+  return std::getenv("BACKBURN_IGNORE_MEMORY") == nullptr && model::device_of(recipe.device).is_cpu();
+}
+
+Sizes sizes_of(const ModelConfig& config, const Recipe& recipe) {
+  return {config, compute_options(recipe).dtype().toScalarType(),
+          model::base_quantization_of(recipe.base_quantization)};
+}
+
+// A stage of a comparison's run, beside `models` that stay in memory; all of them have been trained or are.
+MemoryNeed stage_need(const Sizes& sizes, int64_t models, const std::function<void(Sum&)>& add_stage) {
+  Sum sum(sizes);
+  for (int64_t i = 0; i < models; ++i) sum.add_model(true);
+  add_stage(sum);
+  return sum.need();
 }
 
 }  // namespace
@@ -250,8 +287,7 @@ double MemoryNeed::gib() const {
 }
 
 MemoryNeed memory_need(const std::string& command, const ModelConfig& config, const Recipe& recipe) {
-  const Sizes sizes{config, compute_options(recipe).dtype().toScalarType(),
-                    model::base_quantization_of(recipe.base_quantization)};
+  const Sizes sizes = sizes_of(config, recipe);
   Sum sum(sizes);
   if (command == "demo") {
     for (const char* stage : {"align", "defend"}) train::check(lora_of(stage, recipe), config);
@@ -276,7 +312,7 @@ MemoryNeed memory_need(const std::string& command, const ModelConfig& config, co
   } else if (command == "attack") {
     sum.add_grpo(recipe.attack.grpo);
   } else if (command == "align") {
-    sum.add_supervised(recipe.align.train_batch_size + recipe.align.anchor.anchor_batch, recipe.align.lora);
+    add_align(recipe, sum);
   } else if (command == "defend") {
     add_defense(recipe, sum);
   } else if (command == "finetune") {
@@ -284,27 +320,63 @@ MemoryNeed memory_need(const std::string& command, const ModelConfig& config, co
   } else {
     throw std::logic_error("memory_need: no command " + command);
   }
-  // The released weights are made beside the model, one after the other.
-  if (command == "align" || command == "defend") sum.add("merged weights", sizes.merging());
   return sum.need();
 }
 
+MemoryNeed memory_need(const Comparison& comparison, const ModelConfig& config) {
+  MemoryNeed largest;
+  const auto consider = [&](const MemoryNeed& need) {
+    if (need.gib() > largest.gib()) largest = need;
+  };
+  for (const Variant& defense : comparison.defenses) {
+    for (const Variant& attack : comparison.attacks) {
+      const Recipe recipe = recipe_of(comparison, comparison.seeds.front(), &defense, &attack);
+      const Sizes sizes = sizes_of(config, recipe);
+      int64_t models = 1;
+      if (recipe.demo.align) {
+        consider(stage_need(sizes, models, [&](Sum& sum) { add_align(recipe, sum); }));
+        ++models;
+      }
+      if (defense.name != no_defense) {
+        consider(stage_need(sizes, models, [&](Sum& sum) { add_defense(recipe, sum); }));
+        ++models;
+      }
+      consider(stage_need(sizes, models, [&](Sum& sum) { sum.add_grpo(recipe.attack.grpo); }));
+    }
+  }
+  return largest;
+}
+
 void check_memory(const std::string& command, const ModelConfig& config, const Recipe& recipe, double available_gib) {
-  const MemoryNeed need = memory_need(command, config, recipe);
-  if (need.gib() <= available_gib) return;
-  std::string parts;
-  for (const auto& [part, size] : need.parts)
-    parts += fmt::format("{}{} {:.1f}", parts.empty() ? "" : ", ", part, size);
-  const std::string fits = what_would_fit(command, config, recipe, available_gib);
-  fail(
-      "{} needs about {:.1f} GiB of memory ({}), {:.1f} GiB are free: {}; BACKBURN_IGNORE_MEMORY=1 tries it all the "
-      "same",
-      command, need.gib(), parts, available_gib, fits.empty() ? "only a smaller model would fit" : fits);
+  check_need(command, memory_need(command, config, recipe), available_gib, smaller_settings(command),
+             can_be_quantized(config, recipe), [&](std::span<const std::string> settings) {
+               Recipe smaller = recipe;
+               auto options = options_of(smaller);
+               for (const std::string& setting : settings) options.set(setting);
+               return memory_need(command, config, smaller).gib();
+             });
+}
+
+void check_memory(const std::string& command, const ModelConfig& config, const Comparison& comparison,
+                  double available_gib) {
+  check_need(command, memory_need(comparison, config), available_gib, smaller_settings("attack"),
+             can_be_quantized(config, recipe_of(comparison, comparison.seeds.front(), nullptr, nullptr)),
+             [&](std::span<const std::string> settings) {
+               Comparison smaller = comparison;
+               smaller.sets.insert(smaller.sets.end(), settings.begin(), settings.end());
+               return memory_need(smaller, config).gib();
+             });
 }
 
 void check_memory(const std::string& command, const Recipe& recipe) {
-  if (std::getenv("BACKBURN_IGNORE_MEMORY") != nullptr || !model::device_of(recipe.device).is_cpu()) return;
+  if (!is_checked(recipe)) return;
   check_memory(command, model::config_of(model::find_model(recipe.model)), recipe, available_memory_gib());
+}
+
+void check_memory(const std::string& command, const Comparison& comparison) {
+  const Recipe recipe = recipe_of(comparison, comparison.seeds.front(), nullptr, nullptr);
+  if (!is_checked(recipe)) return;
+  check_memory(command, model::config_of(model::find_model(recipe.model)), comparison, available_memory_gib());
 }
 
 }  // namespace backburn::run

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "backburn/run/comparison.h"
 #include "backburn/run/recipe.h"
 
 /// How much memory a command will take, from the model's sizes and the recipe's options alone: said by `inspect`, and
@@ -24,13 +25,22 @@ struct MemoryNeed {
 /// Errors: a command of another name (std::logic_error); what is to be trained is none of the model's (train::check).
 MemoryNeed memory_need(const std::string& command, const model::ModelConfig& config, const Recipe& recipe);
 
+/// Of the largest of a comparison's runs: the models that stand before its attack, and whichever of aligning, defending
+/// and attacking takes most.
+MemoryNeed memory_need(const Comparison& comparison, const model::ModelConfig& config);
+
 /// Throws when `command` needs more than `available_gib`: an Error with both figures, and the recipe keys that would
 /// make it fit, where any do.
 void check_memory(const std::string& command, const model::ModelConfig& config, const Recipe& recipe,
                   double available_gib);
 
+/// The same for a command that runs a comparison (compare, audit).
+void check_memory(const std::string& command, const model::ModelConfig& config, const Comparison& comparison,
+                  double available_gib);
+
 /// check_memory of the recipe's model on this machine. Does nothing when BACKBURN_IGNORE_MEMORY is set, nor for a GPU,
 /// whose memory is its own.
 void check_memory(const std::string& command, const Recipe& recipe);
+void check_memory(const std::string& command, const Comparison& comparison);
 
 }  // namespace backburn::run

@@ -56,7 +56,7 @@ Json settings_of(const Variant& trial) {
   return settings;
 }
 
-Json described(const Reached& reached, const Variant& trial, const std::string& attack, double min_kept_utility) {
+Json to_json(const Reached& reached, const Variant& trial, const std::string& attack, double min_kept_utility) {
   return {{"trial", trial.name},
           {"attack", attack},
           {"settings", settings_of(trial)},
@@ -186,8 +186,8 @@ Json search(const Comparison& comparison, const SearchOptions& options, const fs
   for (const auto& round : successive_halving(options, measure, drop)) {
     Json list = Json::array();
     for (const Reached& reached : round) {
-      const Json each = described(reached, trials[reached.trial], attack_of(comparison, reached.trial).name,
-                                  options.min_kept_utility);
+      const Json each =
+          to_json(reached, trials[reached.trial], attack_of(comparison, reached.trial).name, options.min_kept_utility);
       const bool worse = found["worst"].is_null() || each["success"] > found["worst"]["success"];
       if (each["counts"].get<bool>() && worse) found["worst"] = each;
       list.push_back(each);
