@@ -127,22 +127,9 @@ TEST_F(Baselines, EveryDefenseGoesOnToTheSameBitsWhereItWasStopped) {
   std::filesystem::remove_all(folder);
 }
 
-TEST_F(Baselines, EveryDefenseTrainsAllWeightsOrSaysThatItCannot) {
-  options.refusal_sft.lora = options.neutralization.lora = {.use_peft = false};
-  options.refusal_sft.max_steps = options.neutralization.rl_steps = 3;
-  const auto before = untrained().parameters();
-  for (const auto& entry : known_defenses()) {
-    SCOPED_TRACE(entry.name);
-    if (entry.name == "rsn-tune") {
-      EXPECT_THROW(run(entry.name), Error);
-      continue;
-    }
-    const auto learner = run(entry.name);
-    EXPECT_TRUE(learner.adapter.layers.empty());
-    const auto after = learner.parameters();
-    ASSERT_EQ(after.size(), before.size());
-    for (const size_t i : {size_t{0}, size_t{2}}) EXPECT_FALSE(at::equal(after[i], before[i])) << i;
-  }
+TEST_F(Baselines, NeuronsAreOnlyTunedByAnAdapter) {
+  options.refusal_sft.lora = {.use_peft = false};
+  EXPECT_THROW(run("rsn-tune"), Error);
 }
 
 TEST_F(Baselines, HarmfulAnswersBeginAsForcedAndAreHarmfulByTheJudge) {

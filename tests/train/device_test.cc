@@ -55,7 +55,8 @@ TEST_P(Elsewhere, LogitsAndGradientsAreTheCpus) {
   for (const bool gradient_checkpointing : {false, true}) {
     std::vector<at::Tensor> logits, gradients;
     for (const model::Model* model : {&on_cpu_, static_cast<const model::Model*>(&elsewhere_)}) {
-      const Learner learner = make_learner(*model, {4, 8, gradient_checkpointing}, 3);
+      const LoraOptions lora{.r = 4, .lora_alpha = 8, .gradient_checkpointing = gradient_checkpointing};
+      const Learner learner = make_learner(*model, lora, 3);
       const auto network = learner.network();
       const auto states = predicting_states(network, tokens, predictions);
       logits.push_back(model::logits(network, states).detach().cpu());
