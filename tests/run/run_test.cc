@@ -60,6 +60,7 @@ TEST(Data, BundledActivitiesAreNeverInBothSplits) {
   for (const auto& group : heldout) EXPECT_EQ(train.count(group), 0u) << group;
   EXPECT_GE(data.benign_train.size(), 400u);
   EXPECT_GE(data.refusals.size(), 20u);
+  EXPECT_EQ(data.questions.size(), 200u);
 }
 
 TEST(Data, OutrightPromptsAreForTrainingAlone) {

@@ -18,9 +18,9 @@ struct BenignTask {
   std::vector<TaskQuestion> train, test;
 };
 
-/// "What is 17 + 25?", answered "42": sums and differences of numbers from 1 to 50, none of them negative. Same seed,
-/// same questions; none is asked twice, so that no test question is a training one. Errors: more than there are
-/// (usage).
+/// "What is 17 + 5?", answered "22": sums and differences of numbers from 1 to 20, none of them negative; there are
+/// 610, so many at most. Same seed, same questions; none is asked twice, so that no test question is a training one.
+/// Errors: so many test questions that none is left to train on (usage).
 BenignTask arithmetic_task(int64_t train, int64_t test, uint64_t seed);
 
 /// JSON lines {"question": text, "answer": text}, GSM8K's form ("… #### 42") among them; other keys are passed over.
