@@ -6,7 +6,7 @@
 set -eu
 folder=$1
 shift
-backburn=build/release/backburn
+backburn=${BACKBURN:-build/release/backburn}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/backburn/models
 mkdir -p "$folder"
 model=$folder/llama3-8b-random-q4_0.gguf

@@ -266,19 +266,16 @@ void encode_q8_0(const float* values, std::byte* block) {
     block[2 + j] = static_cast<std::byte>(static_cast<int8_t>(std::round(values[j] * inverse)));
 }
 
-// The value furthest from 0 becomes −8. Products and sums are rounded once together, as the reference's fused ones are.
+// The value furthest from 0 becomes −8.
 void encode_q4_0(const float* values, std::byte* block) {
-  float furthest = 0;
-  for (int j = 0; j < 32; ++j) {
+  float furthest = values[0];
+  for (int j = 1; j < 32; ++j) {
     if (std::fabs(values[j]) > std::fabs(furthest)) furthest = values[j];
   }
   const float d = furthest / -8;
-  const double inverse = d == 0 ? 0 : 1 / d;
+  const float inverse = d == 0 ? 0 : 1 / d;
   put_half(d, block);
-  const auto nibble = [&](float value) {
-    const auto q = static_cast<int>(static_cast<float>(static_cast<double>(value) * inverse + 8.5));
-    return std::clamp(q, 0, 15);
-  };
+  const auto nibble = [&](float value) { return std::clamp(static_cast<int>(value * inverse + 8.5F), 0, 15); };
   for (int j = 0; j < 16; ++j) {
     block[2 + j] = static_cast<std::byte>(nibble(values[j]) | nibble(values[j + 16]) << 4);
   }
