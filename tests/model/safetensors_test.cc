@@ -62,13 +62,15 @@ TEST_F(SafetensorsTest, ATensorOfTheWantedDtypeViewsTheFileAndOutlivesItsReader)
 }
 
 TEST_F(SafetensorsTest, LargeModelsAreCutIntoShards) {
-  std::vector<NamedTensor> tensors;
-  for (int i = 0; i < 5; ++i) tensors.push_back({"t" + std::to_string(i), at::full({10}, i, at::kFloat)});
+  std::vector<TensorToWrite> tensors;
+  for (int i = 0; i < 5; ++i) {
+    tensors.push_back({"t" + std::to_string(i), {10}, [i] { return at::full({10}, i, at::kFloat); }});
+  }
   write_safetensors_folder(folder_.path(), tensors, at::kFloat, 80);
   EXPECT_TRUE(std::filesystem::exists(folder_.path() / "model-00003-of-00003.safetensors"));
   const auto stored = Safetensors::open_folder(folder_.path());
   EXPECT_EQ(stored.entries().size(), 5u);
-  EXPECT_TRUE(at::equal(stored.tensor("t4", std::array<int64_t, 1>{10}, at::kFloat), tensors[4].tensor));
+  EXPECT_TRUE(at::equal(stored.tensor("t4", std::array<int64_t, 1>{10}, at::kFloat), tensors[4].make()));
 }
 
 TEST_F(SafetensorsTest, AnIndexCannotLeadOutOfTheFolder) {

@@ -43,11 +43,12 @@ Model read_all(StoredModel stored, at::ScalarType dtype) {
 WeightReader reader_of(const Model& model) {
   const auto tensors = std::make_shared<std::map<std::string, at::Tensor>>();
   Weights weights = model.weights;
-  for (const NamedWeight& each : named_weights(model.config, weights)) {
-    if (!each.tensor->defined()) fail("{} is quantised: its tensor \"{}\" is not in memory", model.name, each.name);
-    (*tensors)[each.name] = *each.tensor;
-  }
-  return [tensors](const NamedWeight& weight) { return tensors->at(weight.name); };
+  for (const NamedWeight& each : named_weights(model.config, weights)) (*tensors)[each.name] = *each.tensor;
+  return [tensors, name = model.name](const NamedWeight& weight) {
+    const at::Tensor& tensor = tensors->at(weight.name);
+    if (!tensor.defined()) fail("{} is quantised: its tensor \"{}\" is not in memory", name, weight.name);
+    return tensor;
+  };
 }
 
 WeightReader merged(const ModelConfig& config, WeightReader read, const Adapter& adapter) {

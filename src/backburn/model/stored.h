@@ -39,7 +39,7 @@ StoredModel open_model(const std::string& path_or_name);
 /// All weights in memory, or mapped where they are stored in `dtype`.
 Model read_all(StoredModel stored, at::ScalarType dtype);
 
-/// Of a model in memory.
+/// Of a model in memory. Reading a quantised matrix is an Error.
 WeightReader reader_of(const Model& model);
 
 /// `read` with the adapter folded in (`updated`), whose tensors are shared, not copied: a merged model that is never in
