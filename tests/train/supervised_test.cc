@@ -5,8 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <numeric>
 
+#include "backburn/base/files.h"
+#include "backburn/model/hugging_face.h"
+#include "backburn/model/quantized_weights.h"
 #include "backburn/train/learner.h"
 #include "model/tiny_model.h"
 
@@ -142,6 +146,26 @@ TEST_F(Supervised, TheAnchorHoldsTheModel) {
     return drift(learner.network(), held).divergence;
   };
   EXPECT_LT(drift_after(1) * 4, drift_after(0));
+}
+
+// A quantised head is not in memory as a tensor: teacher and student share it.
+TEST(Anchor, AQuantisedTeacherTeachesNearlyTheSame) {
+  const model::Model whole = model::packed_model();
+  if (!whole.weights.packed) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+  const TemporaryFolder folder;
+  save_hugging_face(whole, folder.path() / "model", at::kBFloat16);
+  const auto quantised = load_model((folder.path() / "model").string(), at::kBFloat16, model::BaseQuantization::q8_0);
+  const std::array<size_t, 3> all = {0, 1, 2};
+  const auto divergence = [&](const model::Model& model) {
+    auto adapter = model::formula_adapter(model.config, 8);
+    for (auto& layer : adapter.layers) {
+      for (auto& pair : layer) pair.b.set_data(pair.b.detach() * 20);
+    }
+    return add_anchor_gradient(model.network(&adapter), taught(model.network(), three_examples), all, 1.0);
+  };
+  const double wanted = divergence(whole);
+  EXPECT_GT(wanted, 0);
+  EXPECT_NEAR(divergence(quantised), wanted, 0.2 * wanted);
 }
 
 }  // namespace

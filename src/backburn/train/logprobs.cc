@@ -337,7 +337,9 @@ Tensor token_divergence(const model::Network& network, const Tensor& student, co
   const auto& packed = network.weights->packed;
   const Tensor& head = network.weights->head;
   // A quantised head is not in memory as a tensor; teacher and student hold the same one then.
-  const bool is_same = !teacher_head.defined() || (head.defined() && at::equal(teacher_head, head));
+  const bool is_same =
+      !teacher_head.defined() ||
+      (head.defined() && (teacher_head.const_data_ptr() == head.const_data_ptr() || at::equal(teacher_head, head)));
   if (is_same && fits(packed, student) && fits(packed, teacher)) {
     return PackedDivergence::apply(student, teacher, packed);
   }

@@ -148,7 +148,8 @@ void add_weighted_gradient(const model::Network& network, std::span<const Exampl
 Taught taught(const model::Network& teacher, std::vector<Example> examples) {
   const Phase phase("teacher");
   const at::NoGradGuard no_grad;
-  Taught result{std::move(examples), {}, teacher.weights->head.detach()};
+  const at::Tensor& head = teacher.weights->head;
+  Taught result{std::move(examples), {}, head.defined() ? head.detach() : head};
   result.states.resize(result.examples.size());
   for (const Pass& pass : make_passes(result.examples)) {
     const auto states = predicting_states(teacher, pass.tokens, pass.predictions);

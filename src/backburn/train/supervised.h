@@ -35,7 +35,7 @@ void add_weighted_gradient(const model::Network& network, std::span<const Exampl
 struct Taught {
   std::vector<Example> examples;
   std::vector<at::Tensor> states;  ///< per example [answer tokens, hidden]
-  at::Tensor head;                 ///< [vocab, hidden], the teacher's
+  at::Tensor head;                 ///< [vocab, hidden], the teacher's; undefined: quantised
 };
 Taught taught(const model::Network& teacher, std::vector<Example> examples);
 
