@@ -3,26 +3,15 @@
 #include <gtest/gtest.h>
 #include <omp.h>
 
-#include <bit>
 #include <cmath>
-#include <random>
 #include <vector>
 
 #include "backburn/kernels/cpu.h"
 #include "backburn/kernels/parallel.h"
+#include "kernels/values.h"
 
 namespace backburn::kernels {
 namespace {
-
-float widen(bf16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value) << 16); }
-
-std::vector<bf16> random_values(int64_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> draw;
-  std::vector<bf16> values(count);
-  for (bf16& value : values) value = static_cast<bf16>(std::bit_cast<uint32_t>(draw(random)) >> 16);
-  return values;
-}
 
 struct Attended {
   std::vector<bf16> out;

@@ -12,11 +12,10 @@
 #include "backburn/kernels/cpu.h"
 #include "backburn/kernels/huge_pages.h"
 #include "backburn/kernels/parallel.h"
+#include "kernels/values.h"
 
 namespace backburn::kernels {
 namespace {
-
-float widen(bf16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value) << 16); }
 
 // Small integers: exact in bf16, and their sums of products in f32, so that results can be compared for equality.
 std::vector<bf16> integers(int64_t count, uint32_t seed, int largest = 7) {
@@ -24,15 +23,6 @@ std::vector<bf16> integers(int64_t count, uint32_t seed, int largest = 7) {
   std::uniform_int_distribution<int> draw(-largest, largest);
   std::vector<bf16> values(count);
   for (bf16& value : values) value = static_cast<bf16>(std::bit_cast<uint32_t>(static_cast<float>(draw(random))) >> 16);
-  return values;
-}
-
-// Sums of their products depend on the order.
-std::vector<bf16> random_values(int64_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> draw;
-  std::vector<bf16> values(count);
-  for (bf16& value : values) value = static_cast<bf16>(std::bit_cast<uint32_t>(draw(random)) >> 16);
   return values;
 }
 

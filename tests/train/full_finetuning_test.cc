@@ -8,6 +8,7 @@
 #include "backburn/train/supervised.h"
 #include "base/error_of.h"
 #include "model/tiny_model.h"
+#include "train/anchored_drift.h"
 
 namespace backburn::train {
 namespace {
@@ -107,17 +108,7 @@ TEST_P(Trained, TheWeightsThatItMadeSayWhatItSays) {
 }
 
 TEST_P(Trained, AnAnchorHoldsIt) {
-  const Taught held = taught(model_.network(), {{{1, 50, 51}, {52, 53, 54, 2}}});
-  const std::vector<size_t> all = {0};
-  const auto drift_after = [&](double anchor) {
-    auto learner = make_learner(model_, lora(), 1);
-    for (int step = 0; step < 30; ++step) {
-      add_supervised_gradient(learner.network(), examples, 1, 1);
-      if (anchor > 0) add_anchor_gradient(learner.network(), held, all, anchor);
-      update(learner, {.learning_rate = 0.01}, 30);
-    }
-    return drift(learner.network(), held).divergence;
-  };
+  const auto drift_after = [&](double anchor) { return anchored_drift(model_, lora(), examples, 0.01, anchor); };
   EXPECT_LT(drift_after(1) * 4, drift_after(0));
 }
 

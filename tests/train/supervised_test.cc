@@ -13,6 +13,7 @@
 #include "backburn/model/quantized_weights.h"
 #include "backburn/train/learner.h"
 #include "model/tiny_model.h"
+#include "train/anchored_drift.h"
 
 namespace backburn::train {
 namespace {
@@ -133,17 +134,8 @@ TEST_F(Supervised, TrainingMakesTheAnswersLikely) {
 }
 
 TEST_F(Supervised, TheAnchorHoldsTheModel) {
-  Learner learner = make_learner(model, {.r = 4, .lora_alpha = 8}, 1);
-  const Taught held = taught(model.network(), {{{1, 50, 51}, {52, 53, 54, 2}}});
-  const std::vector<size_t> all = {0};
-  auto drift_after = [&](double anchor) {
-    learner = make_learner(model, {.r = 4, .lora_alpha = 8}, 1);
-    for (int step = 0; step < 30; ++step) {
-      add_supervised_gradient(learner.network(), three_examples, 1, 1);
-      if (anchor > 0) add_anchor_gradient(learner.network(), held, all, anchor);
-      update(learner, {.learning_rate = 0.02}, 30);
-    }
-    return drift(learner.network(), held).divergence;
+  const auto drift_after = [&](double anchor) {
+    return anchored_drift(model, {.r = 4, .lora_alpha = 8}, three_examples, 0.02, anchor);
   };
   EXPECT_LT(drift_after(1) * 4, drift_after(0));
 }

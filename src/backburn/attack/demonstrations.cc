@@ -6,7 +6,6 @@
 
 #include "backburn/attack/attack.h"
 #include "backburn/base/error.h"
-#include "backburn/generate/rollout.h"
 
 namespace backburn::attack {
 namespace {
@@ -14,10 +13,12 @@ namespace {
 constexpr const char* plainest_refusal = "I'm sorry";
 constexpr int64_t refusal_length = 40;  // tokens
 
-std::vector<std::vector<generate::Completion>> answers(const model::Model& model,
-                                                       const std::vector<std::vector<int32_t>>& prompts,
-                                                       double temperature, int64_t num_generations,
-                                                       int64_t max_completion_length, uint64_t seed) {
+}  // namespace
+
+std::vector<std::vector<generate::Completion>> sampled_answers(const model::Model& model,
+                                                               const std::vector<std::vector<int32_t>>& prompts,
+                                                               double temperature, int64_t num_generations,
+                                                               int64_t max_completion_length, uint64_t seed) {
   std::vector<generate::RolloutRequest> requests;
   for (const auto& prompt : prompts) requests.push_back({prompt, num_generations, requests.size()});
   generate::RolloutOptions options;
@@ -26,8 +27,6 @@ std::vector<std::vector<generate::Completion>> answers(const model::Model& model
   options.seed = seed;
   return generate::rollout(model.network(), requests, options);
 }
-
-}  // namespace
 
 std::vector<std::vector<int32_t>> plain_prompts(const model::Model& model, const std::vector<text::Prompt>& prompts,
                                                 int64_t count) {
@@ -46,7 +45,7 @@ std::vector<std::vector<ForcedAnswer>> forced_answers(const model::Model& model,
   const auto beginning = model.tokenizer.encode(prefix, false);
   auto asked = plain_prompts(model, prompts, std::ssize(prompts));
   for (auto& prompt : asked) prompt.insert(prompt.end(), beginning.begin(), beginning.end());
-  const auto sampled = answers(model, asked, 1.0, num_generations, max_completion_length, seed);
+  const auto sampled = sampled_answers(model, asked, 1.0, num_generations, max_completion_length, seed);
   std::vector<std::vector<ForcedAnswer>> forced(prompts.size());
   for (size_t i = 0; i < prompts.size(); ++i) {
     for (const auto& completion : sampled[i]) {
@@ -93,7 +92,7 @@ std::vector<train::Example> harmful_answers(const AttackInputs& inputs, const De
 
 std::vector<train::Example> greedy_answers(const model::Model& model, const std::vector<std::vector<int32_t>>& prompts,
                                            int64_t max_completion_length) {
-  auto greedy = answers(model, prompts, 0, 1, max_completion_length, 0);
+  auto greedy = sampled_answers(model, prompts, 0, 1, max_completion_length, 0);
   std::vector<train::Example> examples;
   for (size_t i = 0; i < prompts.size(); ++i) examples.push_back({prompts[i], std::move(greedy[i].front().ids)});
   return examples;

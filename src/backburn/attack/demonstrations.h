@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backburn/base/error.h"
+#include "backburn/generate/rollout.h"
 #include "backburn/judge/registry.h"
 #include "backburn/text/prompt_set.h"
 #include "backburn/train/supervised.h"
@@ -34,6 +35,12 @@ struct ForcedAnswer {
   std::string text;
   judge::Verdict verdict;
 };
+
+/// A model's answers to each of some prompts as token ids. Same seed, same answers.
+std::vector<std::vector<generate::Completion>> sampled_answers(const model::Model& model,
+                                                               const std::vector<std::vector<int32_t>>& prompts,
+                                                               double temperature, int64_t num_generations,
+                                                               int64_t max_completion_length, uint64_t seed);
 
 /// num_generations answers of a model to each prompt, each of them `prefix` and max_completion_length tokens more at
 /// the most, as the judge finds them. Same seed, same answers.

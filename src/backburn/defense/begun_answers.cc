@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backburn/attack/demonstrations.h"
 #include "backburn/base/rng.h"
-#include "backburn/generate/rollout.h"
 
 namespace backburn::defense {
 
@@ -28,10 +28,10 @@ std::vector<PosedPrompt> begun_prompts(const DefenseInputs& inputs, const Neutra
   }
   if (options.answer_prefix_depth == 0) return prompts;
 
-  std::vector<generate::RolloutRequest> requests;
-  for (const auto& prompt : prompts) requests.push_back({prompt.ids, 1, requests.size()});
-  const auto continued = generate::rollout(inputs.model->network(), requests,
-                                           {.max_completion_length = options.answer_prefix_depth, .seed = inputs.seed});
+  std::vector<std::vector<int32_t>> begun;
+  for (const auto& prompt : prompts) begun.push_back(prompt.ids);
+  const auto continued =
+      attack::sampled_answers(*inputs.model, begun, 1.0, 1, options.answer_prefix_depth, inputs.seed);
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto& [ids, logprobs, entropies, stopped, rows] = continued[i].front();
     const size_t deepest = ids.size() - (stopped ? 1 : 0);  // behind the stop token nothing can be said any more
