@@ -159,7 +159,8 @@ def rollout_round(model):
         rows[f"rollout{count}_vs_llamacpp"] = ("tokens/s", speed, theirs[count])
         if count == 1:
             limit = max(peak["read_gb_per_s"], best_peak()["read_gb_per_s"])
-            rows["decode_bandwidth_share"] = ("GB/s", speed * ours["weight_gb"], limit)
+            reads = statistics.median((step["tokens"] - 1) / (step["seconds"] - step["prefill_seconds"]) for step in ours["steps"])
+            rows["decode_bandwidth_share"] = ("GB/s", reads * ours["weight_gb"], limit)
     return rows
 
 

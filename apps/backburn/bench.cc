@@ -123,24 +123,29 @@ Json grpo_steps(const BenchFlags& flags, const model::Model& model) {
   return {{"steps", steps}};
 }
 
-// Sampled tokens a second, the prompts' prefill included.
+// Sampled tokens a second, the prompts' prefill included; prefill_seconds: what an answer of one token takes.
 Json rollouts(const BenchFlags& flags, const model::Model& model) {
   std::vector<generate::RolloutRequest> requests(1);
   for (int64_t i = 0; i < flags.prompt_length; ++i) requests[0].prompt.push_back(static_cast<int32_t>(100 + i));
   requests[0].num_generations = flags.rows;
   generate::RolloutOptions options;
-  options.max_completion_length = flags.grpo.max_completion_length;
   options.max_rows = flags.rows;
-  Json steps = Json::array();
-  for (int64_t i = 0; i <= flags.repeats; ++i) {
-    options.seed = static_cast<uint64_t>(i);
+  const auto timed = [&](int64_t length) {
+    options.max_completion_length = length;
     const Stopwatch watch;
     const auto groups = generate::rollout(model.network(), requests, options);
     const double seconds = watch.seconds();
-    if (i == 0) continue;  // warms up
     int64_t tokens = 0;
     for (const auto& completion : groups[0]) tokens += static_cast<int64_t>(completion.ids.size());
-    steps.push_back({{"seconds", seconds}, {"tokens", tokens}});
+    return std::pair{seconds, tokens};
+  };
+  Json steps = Json::array();
+  for (int64_t i = 0; i <= flags.repeats; ++i) {
+    options.seed = static_cast<uint64_t>(i);
+    const double prefill = timed(1).first;
+    const auto [seconds, tokens] = timed(flags.grpo.max_completion_length);
+    if (i == 0) continue;  // warms up
+    steps.push_back({{"seconds", seconds}, {"prefill_seconds", prefill}, {"tokens", tokens}});
   }
   return {{"steps", steps}, {"weight_gb", 2e-9 * static_cast<double>(model::parameter_count(model.config))}};
 }
