@@ -127,6 +127,20 @@ float softmax(float* scores, int64_t count, float& top) {
 
 constexpr int most_heads = 4;  // whose values are mixed at a time: 16 registers of sums
 
+template <int registers>
+constexpr int64_t heads_at_once = registers <= 2 ? most_heads : registers <= 4 ? 2 : 1;
+
+// Calls body with a number of heads, 1 to most_heads, as a compile-time constant.
+template <class Body>
+void with_heads(int64_t heads, const Body& body) {
+  switch (heads) {
+    case 1: return body(std::integral_constant<int, 1>());
+    case 2: return body(std::integral_constant<int, 2>());
+    case 3: return body(std::integral_constant<int, 3>());
+    default: return body(std::integral_constant<int, most_heads>());
+  }
+}
+
 // Floats that team functions need for the scores of up to `count` tokens.
 int64_t scores_size(int64_t count) { return most_heads * (count + 16); }
 
@@ -136,9 +150,8 @@ template <int registers>
 void attend(const bf16* queries, int64_t heads, const Run* runs, int run_count, float scale, float* scores,
             int64_t scores_stride, bf16* out, float* log_sums) {
   constexpr int64_t head_dim = 32 * registers;
-  constexpr int64_t at_once = registers <= 2 ? most_heads : registers <= 4 ? 2 : 1;
-  for (int64_t first = 0; first < heads; first += at_once) {
-    const int64_t number = heads - first < at_once ? heads - first : at_once;
+  for (int64_t first = 0; first < heads; first += heads_at_once<registers>) {
+    const int64_t number = heads - first < heads_at_once<registers> ? heads - first : heads_at_once<registers>;
     float totals[most_heads];
     for (int64_t i = 0; i < number; ++i) {
       const int64_t head = first + i;
@@ -149,55 +162,86 @@ void attend(const bf16* queries, int64_t heads, const Run* runs, int run_count, 
       if (log_sums != nullptr) log_sums[head] = top + std::log(totals[i]);
     }
     bf16* to = out + first * head_dim;
-    switch (number) {
-      case 1: mix<registers, 1>(scores, scores_stride, runs, run_count, totals, to); break;
-      case 2: mix<registers, 2>(scores, scores_stride, runs, run_count, totals, to); break;
-      case 3: mix<registers, 3>(scores, scores_stride, runs, run_count, totals, to); break;
-      default: mix<registers, 4>(scores, scores_stride, runs, run_count, totals, to);
-    }
+    with_heads(number, [&](auto count) {
+      mix<registers, count.value>(scores, scores_stride, runs, run_count, totals, to);
+    });
   }
 }
 
-void add16(float* to, __m512 values) { _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), values)); }
-
 struct Gradients {
-  float* query;
-  float* keys;  // of the first run's first token of the whole buffer: indexed by token
+  float* queries;  // of the first head
+  float* keys;     // of the first run's first token of the whole buffer: indexed by token
   float* values;
   int64_t stride;
 };
 
+// The same sums with values in the place of keys.
 template <int registers>
-void attend_gradient(const bf16* query, const Run* runs, const int64_t* first_tokens, int run_count, float scale,
-                     float log_sum, const bf16* out, const bf16* out_gradient, float* scores,
-                     const Gradients& gradients) {
-  const Vector<registers> wanted(query);
-  const Vector<registers> slope(out_gradient);
-  const int64_t count = scores_of(wanted, runs, run_count, scale, scores);
-  for (int64_t i = 0; i < count; i += 16) {
-    _mm512_storeu_ps(scores + i, exp16(_mm512_sub_ps(_mm512_loadu_ps(scores + i), _mm512_set1_ps(log_sum))));
+int64_t value_products(const Vector<registers>& slope, const Run* runs, int run_count, float* products) {
+  Run swapped[2];
+  for (int r = 0; r < run_count; ++r) swapped[r] = {runs[r].values, runs[r].keys, runs[r].stride, runs[r].length};
+  return scores_of(slope, swapped, run_count, 1.0F, products);
+}
+
+// Of `heads` neighbouring heads that share keys and values, so that those and their gradients are gone through once.
+// scores: room for 2 · heads rows, `scores_stride` apart.
+template <int registers, int heads>
+void attend_gradient(const bf16* queries, const Run* runs, const int64_t* first_tokens, int run_count, float scale,
+                     const float* log_sums, const bf16* out, const bf16* out_gradient, float* scores,
+                     int64_t scores_stride, const Gradients& gradients) {
+  constexpr int parts = 2 * registers;
+  constexpr int64_t head_dim = 16 * parts;
+  __m512 query[heads][parts], slope[heads][parts], query_gradient[heads][parts];
+  for (int head = 0; head < heads; ++head) {
+    float* shares = scores + 2 * head * scores_stride;
+    float* weights = shares + scores_stride;
+    const Vector<registers> wanted(queries + head * head_dim), sloped(out_gradient + head * head_dim);
+    const int64_t count = scores_of(wanted, runs, run_count, scale, shares);
+    value_products(sloped, runs, run_count, weights);
+    const __m512 log_sum = _mm512_set1_ps(log_sums[head]);
+    const __m512 mean = _mm512_set1_ps(dot(sloped, out + head * head_dim));  // Σ p · (slope · value)
+    for (int64_t i = 0; i < count; i += 16) {
+      const __m512 p = exp16(_mm512_sub_ps(_mm512_loadu_ps(shares + i), log_sum));
+      const __m512 above = _mm512_sub_ps(_mm512_loadu_ps(weights + i), mean);
+      _mm512_storeu_ps(shares + i, p);
+      _mm512_storeu_ps(weights + i, _mm512_mul_ps(_mm512_mul_ps(p, above), _mm512_set1_ps(scale)));
+    }
+    for (int j = 0; j < parts; ++j) {
+      query[head][j] = load16(queries + head * head_dim + 16 * j);
+      slope[head][j] = load16(out_gradient + head * head_dim + 16 * j);
+      query_gradient[head][j] = _mm512_setzero_ps();
+    }
   }
-  const float mean = dot(slope, out);  // Σ p · (slope · value)
-  __m512 query_gradient[2 * registers];
-  for (auto& part : query_gradient) part = _mm512_setzero_ps();
-  int64_t at = 0;
+  const float* share = scores;
   for (int r = 0; r < run_count; ++r) {
-    for (int64_t i = 0; i < runs[r].length; ++i) {
+    for (int64_t i = 0; i < runs[r].length; ++i, ++share) {
       const bf16* key = runs[r].keys + i * runs[r].stride;
-      const float p = scores[at++];
-      const float score_slope = p * (dot(slope, runs[r].values + i * runs[r].stride) - mean) * scale;
       float* key_gradient = gradients.keys + (first_tokens[r] + i) * gradients.stride;
       float* value_gradient = gradients.values + (first_tokens[r] + i) * gradients.stride;
-      const __m512 weight = _mm512_set1_ps(score_slope);
-      const __m512 share = _mm512_set1_ps(p);
-      for (int j = 0; j < 2 * registers; ++j) {
-        query_gradient[j] = _mm512_fmadd_ps(weight, load16(key + 16 * j), query_gradient[j]);
-        add16(key_gradient + 16 * j, _mm512_mul_ps(weight, load16(query + 16 * j)));
-        add16(value_gradient + 16 * j, _mm512_mul_ps(share, load16(out_gradient + 16 * j)));
+#pragma GCC unroll 16
+      for (int j = 0; j < parts; ++j) {
+        const __m512 key_part = load16(key + 16 * j);
+        __m512 of_key = _mm512_loadu_ps(key_gradient + 16 * j);
+        __m512 of_value = _mm512_loadu_ps(value_gradient + 16 * j);
+#pragma GCC unroll 4
+        for (int head = 0; head < heads; ++head) {
+          const __m512 p = _mm512_set1_ps(share[2 * head * scores_stride]);
+          const __m512 weight = _mm512_set1_ps(share[(2 * head + 1) * scores_stride]);
+          query_gradient[head][j] = _mm512_fmadd_ps(weight, key_part, query_gradient[head][j]);
+          of_key = _mm512_fmadd_ps(weight, query[head][j], of_key);
+          of_value = _mm512_fmadd_ps(p, slope[head][j], of_value);
+        }
+        _mm512_storeu_ps(key_gradient + 16 * j, of_key);
+        _mm512_storeu_ps(value_gradient + 16 * j, of_value);
       }
     }
   }
-  for (int j = 0; j < 2 * registers; ++j) add16(gradients.query + 16 * j, query_gradient[j]);
+  for (int head = 0; head < heads; ++head) {
+    float* to = gradients.queries + head * head_dim;
+    for (int j = 0; j < parts; ++j) {
+      _mm512_storeu_ps(to + 16 * j, _mm512_add_ps(_mm512_loadu_ps(to + 16 * j), query_gradient[head][j]));
+    }
+  }
 }
 
 // Calls body with the number of registers of a head as a compile-time constant.
@@ -260,20 +304,26 @@ void team_attend_gradient(const HeadShape& shape, const int64_t* trees, int64_t 
   const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   const int64_t width = shape.width();
   with_registers(shape.head_dim, [&](auto registers) {
-    const Buffer<float> scores(trees[tree_count] + 16);
+    const int64_t scores_stride = trees[tree_count] + 16;
+    const Buffer<float> scores(2 * most_heads * scores_stride);
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < tree_count * shape.key_value_heads; ++task) {
       const int64_t tree = task / shape.key_value_heads;
       const int64_t key_value_head = task % shape.key_value_heads;
+      const int64_t end = (key_value_head + 1) * repeat;
       float* keys = qkv_gradient + shape.queries() + key_value_head * shape.head_dim;
       for (int64_t token = trees[tree]; token < trees[tree + 1]; ++token) {
         const Seen seen = seen_by(shape, qkv, sights[token], token, key_value_head);
-        for (int64_t head = key_value_head * repeat; head < (key_value_head + 1) * repeat; ++head) {
+        constexpr int64_t at_once = heads_at_once<registers.value>;
+        for (int64_t head = key_value_head * repeat; head < end; head += at_once) {
           const int64_t at = token * shape.queries() + head * shape.head_dim;
-          attend_gradient<registers.value>(
-              qkv + token * width + head * shape.head_dim, seen.runs, seen.first_tokens, 2, scale,
-              log_sums[token * shape.heads + head], out + at, out_gradient + at, scores.get(),
-              {qkv_gradient + token * width + head * shape.head_dim, keys, keys + shape.keys(), width});
+          const int64_t place = token * width + head * shape.head_dim;
+          with_heads(end - head < at_once ? end - head : at_once, [&](auto count) {
+            attend_gradient<registers.value, count.value>(
+                qkv + place, seen.runs, seen.first_tokens, 2, scale, log_sums + token * shape.heads + head, out + at,
+                out_gradient + at, scores.get(), scores_stride,
+                {qkv_gradient + place, keys, keys + shape.keys(), width});
+          });
         }
       }
     }
