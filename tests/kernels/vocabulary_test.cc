@@ -187,6 +187,25 @@ TEST_F(VocabularyTest, ARowsResultDependsNeitherOnOtherRowsNorOnThreads) {
   }
 }
 
+TEST_F(VocabularyTest, LogitsInMemoryAreDescribedWithTheBitsOfThoseThatAreNot) {
+  for (const auto& [rows, vocabulary, k] : shapes) {
+    const Problem problem(rows, vocabulary, k);
+    for (const float temperature : {1.0F, 0.7F, 1.5F}) {
+      std::vector<float> logits(rows * vocabulary);
+      std::vector<std::vector<float>> wanted(3, std::vector<float>(rows)), found = wanted;
+      const std::vector<int32_t> ids(problem.targets.begin(), problem.targets.end());
+      parallel([&] {
+        team_multiply(rows, {{problem.hidden.data(), problem.stride, &problem.head}, {}}, logits.data(), vocabulary);
+        team_describe(rows, logits.data(), vocabulary, vocabulary, temperature, ids.data(), found[0].data(),
+                      found[1].data(), found[2].data());
+        team_token_logprobs(rows, problem.hidden.data(), problem.stride, problem.head, problem.targets.data(),
+                            temperature, wanted[0].data(), wanted[1].data(), wanted[2].data());
+      });
+      EXPECT_EQ(found, wanted);
+    }
+  }
+}
+
 struct Drawn {
   std::vector<int32_t> ids;
   std::vector<float> logprobs, entropies;
@@ -196,9 +215,12 @@ Drawn draw(const std::vector<float>& logits, const std::vector<float>& uniforms,
   const auto rows = static_cast<int64_t>(uniforms.size());
   const auto size = static_cast<int64_t>(logits.size()) / rows;
   Drawn drawn{std::vector<int32_t>(rows), std::vector<float>(rows), std::vector<float>(rows)};
+  std::vector<float> normalizers(rows);
   parallel([&] {
-    team_sample(rows, logits.data(), size, size, temperature, uniforms.data(), drawn.ids.data(), drawn.logprobs.data(),
-                drawn.entropies.data());
+    team_sample(rows, logits.data(), size, size, temperature, uniforms.data(), drawn.ids.data());
+    if (std::find(drawn.ids.begin(), drawn.ids.end(), -1) != drawn.ids.end()) return;
+    team_describe(rows, logits.data(), size, size, temperature == 0 ? 1.0F : temperature, drawn.ids.data(),
+                  drawn.logprobs.data(), drawn.entropies.data(), normalizers.data());
   });
   return drawn;
 }
@@ -253,17 +275,17 @@ TEST_F(VocabularyTest, ImpossibleTokensAreNeverDrawn) {
   EXPECT_NEAR(draw(logits, {0.0F, 0.0F}, 1).entropies[0], std::log(2.0), 1e-6);
 }
 
-TEST_F(VocabularyTest, WhatIsNotADistributionHasNoLogprob) {
+TEST_F(VocabularyTest, NothingIsDrawnOfWhatIsNotADistribution) {
   const float infinity = std::numeric_limits<float>::infinity();
   for (const float temperature : {1.0F, 0.0F}) {
     for (const float damage : {std::numeric_limits<float>::quiet_NaN(), infinity}) {
       std::vector<float> logits(2 * 100, 1.0F);
       logits[177] = damage;
       const Drawn drawn = draw(logits, {0.5F, 0.5F}, temperature);
-      EXPECT_FALSE(std::isnan(drawn.logprobs[0]));
-      EXPECT_TRUE(std::isnan(drawn.logprobs[1]));
+      EXPECT_GE(drawn.ids[0], 0);
+      EXPECT_EQ(drawn.ids[1], -1);
     }
-    EXPECT_TRUE(std::isnan(draw(std::vector<float>(40, -infinity), {0.5F}, temperature).logprobs[0]));
+    EXPECT_EQ(draw(std::vector<float>(40, -infinity), {0.5F}, temperature).ids[0], -1);
   }
 }
 

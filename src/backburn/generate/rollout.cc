@@ -202,6 +202,7 @@ class Rollout {
     completion.ids.push_back(token.id);
     completion.logprobs.push_back(token.logprob);
     completion.entropies.push_back(token.entropy);
+    completion.normalizers.push_back(token.normalizer);
     const auto& stops = network_.config->stop_token_ids;
     completion.stopped = std::find(stops.begin(), stops.end(), token.id) != stops.end();
     return completion.stopped || static_cast<int64_t>(completion.ids.size()) >= options_.max_completion_length;

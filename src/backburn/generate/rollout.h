@@ -25,7 +25,8 @@ struct Completion {
   std::vector<int32_t> ids;      ///< the stop token included when there is one
   std::vector<float> logprobs;   ///< a value per id, see SampledToken
   std::vector<float> entropies;  ///< a value per id, nats
-  bool stopped = false;          ///< ended by a stop token, not by the length limit
+  std::vector<float> normalizers;  ///< a value per id, see SampledToken
+  bool stopped = false;            ///< ended by a stop token, not by the length limit
   /// With a record: the rows of all ids but the last, which the model was never asked to go on from.
   std::vector<int64_t> rows;
 };

@@ -53,18 +53,25 @@ int32_t invert(std::span<const float> probabilities, double target) {
 }
 
 // Without cuts.
-std::vector<SampledToken> sample_with_kernel(const at::Tensor& logits, std::span<const float> uniforms,
-                                             double temperature) {
-  const auto rows = static_cast<int64_t>(uniforms.size());
+std::vector<int32_t> draw_with_kernel(const at::Tensor& logits, std::span<const float> uniforms, double temperature) {
   std::vector<int32_t> ids(uniforms.size());
-  std::vector<float> logprobs(uniforms.size()), entropies(uniforms.size());
   kernels::parallel([&] {
-    kernels::team_sample(rows, logits.data_ptr<float>(), logits.size(1), logits.size(1),
-                         static_cast<float>(temperature), uniforms.data(), ids.data(), logprobs.data(),
-                         entropies.data());
+    kernels::team_sample(std::ssize(ids), logits.data_ptr<float>(), logits.size(1), logits.size(1),
+                         static_cast<float>(temperature), uniforms.data(), ids.data());
   });
-  std::vector<SampledToken> sampled(uniforms.size());
-  for (size_t i = 0; i < sampled.size(); ++i) sampled[i] = {ids[i], logprobs[i], entropies[i]};
+  return ids;
+}
+
+std::vector<SampledToken> describe_with_kernel(const at::Tensor& logits, const std::vector<int32_t>& ids,
+                                               double temperature) {
+  std::vector<float> logprobs(ids.size()), entropies(ids.size()), normalizers(ids.size());
+  kernels::parallel([&] {
+    kernels::team_describe(std::ssize(ids), logits.data_ptr<float>(), logits.size(1), logits.size(1),
+                           static_cast<float>(temperature), ids.data(), logprobs.data(), entropies.data(),
+                           normalizers.data());
+  });
+  std::vector<SampledToken> sampled(ids.size());
+  for (size_t i = 0; i < sampled.size(); ++i) sampled[i] = {ids[i], logprobs[i], entropies[i], normalizers[i]};
   return sampled;
 }
 
@@ -75,6 +82,7 @@ std::vector<SampledToken> sample_in_order(const at::Tensor& logits, std::span<co
   const auto logprobs = at::log_softmax(scaled, -1).contiguous();
   const auto probabilities = logprobs.exp();
   const auto entropies = -(probabilities * logprobs).nan_to_num_(0.0).sum(-1);
+  const auto normalizers = scaled.logsumexp(-1);
   const int64_t vocabulary = logits.size(1);
 
   std::vector<SampledToken> sampled(uniforms.size());
@@ -89,10 +97,16 @@ std::vector<SampledToken> sample_in_order(const at::Tensor& logits, std::span<co
         const double mass = cut ? truncate(p, options) : std::accumulate(p.begin(), p.end(), 0.0);
         id = invert(p, uniforms[row] * mass);
       }
-      sampled[row] = {id, logprob[id], entropies.data_ptr<float>()[row]};
+      sampled[row] = {id, logprob[id], entropies.data_ptr<float>()[row], normalizers.data_ptr<float>()[row]};
     }
   });
   return sampled;
+}
+
+[[noreturn]] void fail_without_distribution() {
+  fail(
+      "the model's logits are not numbers (NaN or infinite): the weights are damaged or training diverged; "
+      "lower the learning rate or check the model file");
 }
 
 }  // namespace
@@ -100,18 +114,20 @@ std::vector<SampledToken> sample_in_order(const at::Tensor& logits, std::span<co
 std::vector<SampledToken> sample(const at::Tensor& device_logits, std::span<const float> uniforms,
                                  const SamplingOptions& options) {
   const at::NoGradGuard no_grad;
-  const auto logits = device_logits.cpu();
+  const auto logits = device_logits.cpu().contiguous();
   const bool cut = options.temperature != 0 && (options.top_k > 0 || options.top_p < 1.0 || options.min_p > 0.0);
-  const auto sampled = kernels::available() && !cut
-                           ? sample_with_kernel(logits.contiguous(), uniforms, options.temperature)
-                           : sample_in_order(logits, uniforms, options, cut);
-  const auto broken = [](const SampledToken& token) { return !(token.logprob <= 0); };
-  if (std::any_of(sampled.begin(), sampled.end(), broken)) {
-    fail(
-        "the model's logits are not numbers (NaN or infinite): the weights are damaged or training diverged; "
-        "lower the learning rate or check the model file");
+  std::vector<int32_t> ids;
+  if (kernels::available() && !cut) {
+    ids = draw_with_kernel(logits, uniforms, options.temperature);
+    if (std::find(ids.begin(), ids.end(), -1) != ids.end()) fail_without_distribution();
+  } else {
+    auto sampled = sample_in_order(logits, uniforms, options, cut);
+    const auto broken = [](const SampledToken& token) { return !(token.logprob <= 0); };
+    if (std::any_of(sampled.begin(), sampled.end(), broken)) fail_without_distribution();
+    if (!kernels::available()) return sampled;
+    for (const SampledToken& token : sampled) ids.push_back(token.id);
   }
-  return sampled;
+  return describe_with_kernel(logits, ids, options.temperature == 0 ? 1.0 : options.temperature);
 }
 
 }  // namespace backburn::generate

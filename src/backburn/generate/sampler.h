@@ -21,7 +21,8 @@ struct SampledToken {
   /// ln π(id) of the distribution at `temperature` (1 when greedy), before top_k, top_p and min_p cut it: what the
   /// trainer differentiates, as in TRL.
   float logprob = 0;
-  float entropy = 0;  ///< of the same distribution, in nats
+  float entropy = 0;     ///< of the same distribution, in nats
+  float normalizer = 0;  ///< its ln Z: ln π = logit / temperature − ln Z
 };
 
 /// One token a row of `logits` [rows, vocab] f32 (on any device; drawn on the CPU), by inverting the cumulative

@@ -87,6 +87,16 @@ double sum_of(__m512 values) {
   return sum;
 }
 
+// ln π of the token with that logit, the entropy of π, and ln Z.
+void describe(const Running& running, float logit, float& logprob, float& entropy, float& normalizer) {
+  const double sum = sum_of(running.sum);
+  const double above = std::log(sum);
+  const double whole = static_cast<double>(running.largest) + above;
+  logprob = static_cast<float>(static_cast<double>(logit) - whole);
+  entropy = static_cast<float>(above - sum_of(running.weighted) / sum);
+  normalizer = static_cast<float>(whole);
+}
+
 // The result of a tile as logits; only the last panel has columns that aren't there.
 struct ToLogits {
   int64_t vocabulary;
@@ -194,12 +204,7 @@ void team_token_logprobs(int64_t rows, const bf16* hidden, int64_t stride, const
       });
     }
     for (int64_t row = begin; row < end; ++row) {
-      const double sum = sum_of(of_row[row].sum);
-      const double above = std::log(sum);
-      const double normalizer = static_cast<double>(of_row[row].largest) + above;
-      logprobs[row] = static_cast<float>(static_cast<double>(logprobs[row]) - normalizer);
-      entropies[row] = static_cast<float>(above - sum_of(of_row[row].weighted) / sum);
-      normalizers[row] = static_cast<float>(normalizer);
+      describe(of_row[row], logprobs[row], logprobs[row], entropies[row], normalizers[row]);
     }
   });
 }
@@ -312,52 +317,36 @@ void team_divergence_gradient(int64_t rows, const bf16* student, const bf16* tea
 
 namespace {
 
-// One row of team_sample.
-struct Draw {
-  int32_t id;
-  float logprob, entropy;
-};
-
 class Row {
  public:
   Row(const float* logits, int64_t size, float factor) : logits_(logits), size_(size), factor_(factor) {}
 
-  Draw draw(bool greedy, float uniform) {
-    if (!find_largest()) return {0, std::numeric_limits<float>::quiet_NaN(), 0.0F};
+  // −1 where there is no distribution.
+  int32_t draw(bool greedy, float uniform) {
+    if (!find_largest()) return -1;
+    if (greedy) {
+      int32_t id = 0;
+      while (logits_[id] != largest_) ++id;
+      return id;
+    }
     // Σ exp of blocks of tokens, so that only one block is gone through token by token.
     double sums[most_blocks];
     const int64_t block = (size_ + most_blocks * 16 - 1) / (most_blocks * 16) * 16;
     const int64_t blocks = (size_ + block - 1) / block;
     double total = 0;
-    __m512 weighted = _mm512_setzero_ps();
     for (int64_t i = 0; i < blocks; ++i) {
       __m512 sum = _mm512_setzero_ps();
       const int64_t end = end_of(i, block);
-      for (int64_t at = i * block; at < end; at += 16) {
-        const __m512 x = above_largest(at);
-        const __m512 e = exp16(x);
-        sum = _mm512_add_ps(sum, e);
-        weighted = _mm512_fmadd_ps(e, x, weighted);
-      }
+      for (int64_t at = i * block; at < end; at += 16) sum = _mm512_add_ps(sum, exp16(above_largest(at)));
       sums[i] = static_cast<double>(_mm512_reduce_add_ps(sum));
       total += sums[i];
     }
-    int64_t id = 0;
-    if (greedy) {
-      while (logits_[id] != largest_) ++id;
-    } else {
-      const double target = static_cast<double>(uniform) * total;
-      double before = 0;
-      int64_t i = 0;
-      while (i + 1 < blocks && before + sums[i] <= target) before += sums[i++];
-      while (i > 0 && sums[i] == 0) --i;  // rounding left the end, where nothing is possible
-      id = pass(i * block, end_of(i, block), before, target);
-    }
-    const double log_total = std::log(total);
-    const double above =
-        (static_cast<double>(logits_[id]) - static_cast<double>(largest_)) * static_cast<double>(factor_);
-    return {static_cast<int32_t>(id), static_cast<float>(above - log_total),
-            static_cast<float>(log_total - sum_of(weighted) / total)};
+    const double target = static_cast<double>(uniform) * total;
+    double before = 0;
+    int64_t i = 0;
+    while (i + 1 < blocks && before + sums[i] <= target) before += sums[i++];
+    while (i > 0 && sums[i] == 0) --i;  // rounding left the end, where nothing is possible
+    return static_cast<int32_t>(pass(i * block, end_of(i, block), before, target));
   }
 
  private:
@@ -415,15 +404,29 @@ class Row {
 }  // namespace
 
 void team_sample(int64_t rows, const float* logits, int64_t stride, int64_t vocabulary, float temperature,
-                 const float* uniforms, int32_t* ids, float* logprobs, float* entropies) {
+                 const float* uniforms, int32_t* ids) {
   const bool greedy = temperature == 0;
 #pragma omp for schedule(static)
   for (int64_t row = 0; row < rows; ++row) {
-    const Draw drawn =
-        Row(logits + row * stride, vocabulary, greedy ? 1.0F : 1.0F / temperature).draw(greedy, uniforms[row]);
-    ids[row] = drawn.id;
-    logprobs[row] = drawn.logprob;
-    entropies[row] = drawn.entropy;
+    ids[row] = Row(logits + row * stride, vocabulary, greedy ? 1.0F : 1.0F / temperature).draw(greedy, uniforms[row]);
+  }
+}
+
+void team_describe(int64_t rows, const float* logits, int64_t stride, int64_t vocabulary, float temperature,
+                   const int32_t* ids, float* logprobs, float* entropies, float* normalizers) {
+  const ToLogits to_logits{vocabulary, 1.0F / temperature};
+#pragma omp for schedule(static)
+  for (int64_t row = 0; row < rows; ++row) {
+    const float* from = logits + row * stride;
+    Running running;
+    running.clear();
+    for (int64_t column = 0; column < vocabulary; column += panel_width) {
+      __m512 left = _mm512_maskz_loadu_ps(columns_below(vocabulary, column), from + column);
+      __m512 right = _mm512_maskz_loadu_ps(columns_below(vocabulary, column + 16), from + column + 16);
+      to_logits(column, left, right);
+      add_logits<Weight::logit>(running, left, right, nullptr);
+    }
+    describe(running, from[ids[row]] * to_logits.factor, logprobs[row], entropies[row], normalizers[row]);
   }
 }
 

@@ -31,6 +31,7 @@ struct Pass {
   Predictions predictions;
   std::vector<double> advantages;
   std::vector<float> sampled_logprobs;  // as the rollout saw them
+  std::vector<float> normalizers;       // of the distributions that it drew from
   std::vector<int64_t> recorded_rows;   // a row per token, where the rollout left its activations
   at::Tensor old_logprobs;              // filled when there is a second iteration
   at::Tensor reference_logprobs;        // filled when the KL is wanted
@@ -69,6 +70,7 @@ std::vector<Pass> make_passes(std::span<const std::vector<int32_t>> prompts, std
     for (const auto& completion : group->completions) {
       answers.push_back(&completion.ids);
       append(next.sampled_logprobs, completion.logprobs);
+      append(next.normalizers, completion.normalizers);
       append(next.recorded_rows, completion.rows);
     }
     append(next.advantages, group->advantages);
@@ -85,16 +87,21 @@ struct Forward {
   at::Tensor values;  // the critic's, when there is one
 };
 
-// `stale`: other weights have sampled. `recorded`: what the rollout kept, which saves the pass through the layers.
+// `stale`: other weights have sampled. `recorded`: what the rollout kept, which saves the pass through the layers and the
+// head.
 Forward forward(const Learner& learner, const Pass& pass, const GrpoOptions& options, bool stale = false,
                 std::optional<model::Activations> recorded = {}) {
   const Phase phase("forward");
   const auto network = learner.network();
+  const bool is_recorded = recorded.has_value();
   const auto hidden =
-      recorded ? model::recorded_hidden_states(network, pass.tokens, std::move(*recorded), pass.recorded_rows)
-               : hidden_states(network, pass.tokens);
+      is_recorded ? model::recorded_hidden_states(network, pass.tokens, std::move(*recorded), pass.recorded_rows)
+                  : hidden_states(network, pass.tokens);
   const auto states = states_at(hidden, pass.predictions);
-  Forward result{{token_logprobs(network, states, pass.predictions.targets, options.temperature).logprobs,
+  const auto& targets = pass.predictions.targets;
+  Forward result{{is_recorded ? sampled_token_logprobs(network, states, targets, options.temperature,
+                                                       at::tensor(pass.sampled_logprobs), at::tensor(pass.normalizers))
+                              : token_logprobs(network, states, targets, options.temperature).logprobs,
                   pass.old_logprobs,
                   pass.reference_logprobs,
                   {},

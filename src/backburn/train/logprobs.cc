@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 #include "backburn/kernels/parallel.h"
 #include "backburn/kernels/vocabulary.h"
@@ -207,25 +208,30 @@ bool has_same_bytes(const Tensor& left, const Tensor& right) {
 kernels::bf16* bits(const Tensor& tensor) { return reinterpret_cast<kernels::bf16*>(tensor.data_ptr()); }
 float* floats(const Tensor& tensor) { return tensor.data_ptr<float>(); }
 
+// What is known of targets before their gradient is asked for.
+struct Described {
+  Tensor logprobs, entropies, normalizers;  // [rows] f32
+};
+
+Described describe(const Tensor& hidden, const PackedHead& packed, const Tensor& targets, double temperature) {
+  const int64_t rows = hidden.size(0);
+  Described result{at::empty({rows}, at::kFloat), at::empty({rows}, at::kFloat), at::empty({rows}, at::kFloat)};
+  kernels::parallel([&] {
+    kernels::team_token_logprobs(rows, bits(hidden), hidden.size(1), packed->head(), targets.data_ptr<int64_t>(),
+                                 static_cast<float>(temperature), floats(result.logprobs), floats(result.entropies),
+                                 floats(result.normalizers));
+  });
+  return result;
+}
+
 class PackedSelectedLogprob : public torch::autograd::Function<PackedSelectedLogprob> {
  public:
-  static variable_list forward(AutogradContext* context, const Tensor& hidden_states, const PackedHead& packed,
-                               const Tensor& target_ids, double temperature) {
-    const auto hidden = hidden_states.contiguous(), targets = target_ids.contiguous();
-    const int64_t rows = hidden.size(0);
-    const auto logprobs = at::empty({rows}, at::kFloat);
-    const auto entropies = at::empty({rows}, at::kFloat);
-    const auto normalizers = at::empty({rows}, at::kFloat);
-    kernels::parallel([&] {
-      kernels::team_token_logprobs(rows, bits(hidden), hidden.size(1), packed->head(), targets.data_ptr<int64_t>(),
-                                   static_cast<float>(temperature), floats(logprobs), floats(entropies),
-                                   floats(normalizers));
-    });
+  static Tensor forward(AutogradContext* context, const Tensor& hidden, const PackedHead& packed, const Tensor& targets,
+                        double temperature, const Tensor& logprobs, const Tensor& normalizers) {
     context->save_for_backward({hidden, targets, normalizers});
     context->saved_data["temperature"] = temperature;
     hold(context, packed);
-    context->mark_non_differentiable({entropies});
-    return {logprobs, entropies};
+    return logprobs.clone();
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -241,7 +247,7 @@ class PackedSelectedLogprob : public torch::autograd::Function<PackedSelectedLog
                                             targets.data_ptr<int64_t>(), temperature, floats(normalizers),
                                             floats(gradient), bits(hidden_gradient));
     });
-    return {hidden_gradient, Tensor(), Tensor(), Tensor()};
+    return {hidden_gradient, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -328,11 +334,23 @@ Predictions answer_predictions(const model::PackedTokens& tokens,
 TokenLogprobs token_logprobs(const model::Network& network, const Tensor& hidden, const Tensor& targets,
                              double temperature) {
   const auto& packed = network.weights->packed;
-  const auto result = fits(packed, hidden)
-                          ? PackedSelectedLogprob::apply(hidden, packed, targets, temperature)
-                          : SelectedLogprob::apply(hidden, whole_head(*network.weights), targets.to(hidden.device()),
-                                                   temperature, network.config->logit_softcap);
-  return {result[0].cpu(), result[1].cpu()};
+  if (!fits(packed, hidden)) {
+    const auto result = SelectedLogprob::apply(hidden, whole_head(*network.weights), targets.to(hidden.device()),
+                                               temperature, network.config->logit_softcap);
+    return {result[0].cpu(), result[1].cpu()};
+  }
+  const auto rows = hidden.contiguous(), ids = targets.contiguous();
+  const auto found = describe(rows, packed, ids, temperature);
+  return {PackedSelectedLogprob::apply(rows, packed, ids, temperature, found.logprobs, found.normalizers),
+          found.entropies};
+}
+
+Tensor sampled_token_logprobs(const model::Network& network, const Tensor& hidden, const Tensor& targets,
+                              double temperature, const Tensor& logprobs, const Tensor& normalizers) {
+  const auto& packed = network.weights->packed;
+  if (!fits(packed, hidden)) throw std::logic_error("sampled_token_logprobs: not on kernels");
+  return PackedSelectedLogprob::apply(hidden.contiguous(), packed, targets.contiguous(), temperature, logprobs,
+                                      normalizers);
 }
 
 Tensor token_entropies(const model::Network& network, const Tensor& hidden, double temperature) {
