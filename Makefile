@@ -42,10 +42,11 @@ test-full: test  ## the slow tests too: Qwen2.5-Coder-0.5B (491 MB)
 	@$(BACKBURN) pull qwen2.5-coder-0.5b
 	BACKBURN_FULL=1 ctest --test-dir $(BUILD) -j1 --output-on-failure --no-tests=error
 
-exports: build  ## opens what is exported in Transformers, PEFT and llama-cpp-python, which it sets up
+exports: build  ## opens exports in Transformers, PEFT and llama-cpp-python, which it sets up, and compares them with llama.cpp's
 	@$(BACKBURN) pull smollm2-135m-instruct
 	@bench/setup.sh
 	.venv-tools/bin/python tools/check_exports.py $(ARGS)
+	.venv-tools/bin/python tools/check_converter.py
 
 bench: build  ## beside TRL and llama.cpp, which it sets up; writes bench/results.json and README's table (hours)
 	@$(BACKBURN) pull smollm2-135m-instruct

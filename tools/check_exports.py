@@ -43,7 +43,7 @@ OTHERWISE_IN_LLAMA_CPP = {"phi3"}
 
 def write_exports(build, folder):
     tests = "*Tiny.SavedAndLoadedAgainItIsTheSameModel*:*Tiny.AnAdapterSavedAndLoadedAgainIsTheSame*:"
-    tests += "*PeftGolden.WhatPeftWroteIsWrittenAsPeftWroteIt*"
+    tests += "*PeftGolden.WhatPeftWroteIsWrittenAsPeftWroteIt*:*PeftPatterns.*"
     subprocess.run([build / "tests/test_model", f"--gtest_filter={tests}", "--gtest_brief=1"], check=True,
                    stdout=sys.stderr, env={**os.environ, "BACKBURN_KEEP_EXPORTS": str(folder)})
 
@@ -93,7 +93,7 @@ def check(folder, golden):
         wrong.append("tokenizer")
     columns = [f"logits {gap:.1e}"]
     adapters = {"adapter": golden["gradient"]} if "gradient" in golden else {}
-    for variant in ("rslora", "dora"):
+    for variant in ("rslora", "dora", "patterns", "patterns_rslora"):
         if (folder / f"adapter_{variant}").exists():
             adapters[f"adapter_{variant}"] = json.loads((DATA / folder.name / f"peft_{variant}/golden.json").read_text())
     for name, wanted in adapters.items():

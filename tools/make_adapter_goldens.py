@@ -5,7 +5,7 @@ make_model_goldens.py has made (tests/model/data/tiny_*).
     python tools/make_adapter_goldens.py
 
 TINY/peft_rslora and TINY/peft_dora are adapters as PEFT saves them: rank-stabilised LoRA on three kinds of matrices, and DoRA
-(rank-stabilised too) on all of them. Beside each, golden.json: the completions' log-probabilities, the loss of
+(rank-stabilised too) on all of them; TINY/peft_patterns and TINY/peft_patterns_rslora have ranks and alphas by name. Beside each, golden.json: the completions' log-probabilities, the loss of
 make_model_goldens.py, the gradients of A, B and magnitude, and the merged weights. TINY/full.json: the gradients of all weights
 without an adapter. Of each tensor the norm and 16 entries are kept: flat indices ⌊(k + ½) · size / 16⌋.
 Packages: tools/requirements-reference.txt.
@@ -23,6 +23,10 @@ from make_model_goldens import DATA, completion_logprobs, rounded, versions, wri
 
 ADAPTED = {"tiny_llama": ["q_proj", "v_proj", "down_proj"], "tiny_qwen2": ["q_proj", "v_proj", "down_proj"],
            "tiny_gemma2": ["o_proj", "gate_proj"], "tiny_phi3": ["qkv_proj", "down_proj"]}
+# rank_pattern and alpha_pattern: names, ends of names, expressions; of two keys that match the first counts; "proj" matches nothing.
+PATTERNS = {"tiny_llama": ({"v_proj": 7, r"^model\.layers\.1\.self_attn\.q_proj": 2, "layers.0.mlp.(up|down)_proj": 1, "proj": 9},
+                           {r"0\.self_attn\..*": 9, "q_proj": 3, "down_proj": 2.5, "v_pro": 50}),
+            "tiny_phi3": ({r"1\.self_attn\.qkv_proj": 7, r".*\.0\..*": 3, "qkv_proj": 5}, {"mlp.down_proj": 11, "model.layers.1.*": 2})}
 FULL = [*ADAPTED, "tiny_qwen3_moe"]
 
 
@@ -49,8 +53,8 @@ def loss_of(model, pairs):
 def adapter(name, pairs, variant, **options):
     from peft import LoraConfig, get_peft_model
     torch.manual_seed(20240209)
-    model = get_peft_model(load(name), LoraConfig(r=4, lora_alpha=6, lora_dropout=0.0, task_type="CAUSAL_LM", use_rslora=True,
-                                                  **options)).eval()
+    model = get_peft_model(load(name), LoraConfig(r=4, lora_alpha=6, lora_dropout=0.0, task_type="CAUSAL_LM",
+                                                  **{"use_rslora": True, **options})).eval()
     trained = [(each, tensor) for each, tensor in model.named_parameters() if tensor.requires_grad]
     with torch.no_grad():
         for each, tensor in trained:
@@ -100,6 +104,11 @@ def main():
         if name in ADAPTED:
             adapter(name, pairs, "rslora", target_modules=ADAPTED[name])
             adapter(name, pairs, "dora", target_modules="all-linear", use_dora=True)
+        if name in PATTERNS:
+            ranks, alphas = PATTERNS[name]
+            for variant, stabilised in (("patterns", False), ("patterns_rslora", True)):
+                adapter(name, pairs, variant, target_modules="all-linear", use_rslora=stabilised, rank_pattern=ranks,
+                        alpha_pattern=alphas)
 
 
 if __name__ == "__main__":

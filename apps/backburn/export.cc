@@ -36,7 +36,8 @@ void write(const ExportFlags& flags) {
   // Weights go from file to file one by one: a model need not fit into memory.
   const auto from = model::open_model(flags.model);
   const model::Model& model = from.model;
-  auto read = from.reader(flags.dtype == "bf16" ? at::kBFloat16 : at::kFloat);
+  // GGUF files keep vectors in f32, whatever the matrices are.
+  auto read = from.reader(flags.dtype == "bf16" && !gguf ? at::kBFloat16 : at::kFloat);
   if (!flags.adapter.empty()) {
     read = model::merged(model.config, read, model::load_adapter(flags.adapter, model.config));
   }

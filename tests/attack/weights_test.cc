@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
 
 #include "attack/small_attack.h"
@@ -72,6 +73,38 @@ TEST_F(ChangedWeights, AFullWarmStartTrainsAllWeights) {
   const auto made = train::trained_weights(learner);
   EXPECT_FALSE(at::equal(made.final_norm, started.final_norm));
   EXPECT_TRUE(made.head.is_same(made.embedding));
+}
+
+TEST_F(ChangedWeights, EveryAttackThatTrainsTrainsAllWeightsToo) {
+  options.grpo.max_steps = 2;
+  options.grpo.lora = {.use_peft = false};
+  const auto before = model::tiny_model("tiny_llama").weights;
+  for (const auto& [name, estimator] :
+       {std::pair{"grpo", "grpo"}, {"grpo", "gae"}, {"grp-obliteration", "grpo"}, {"sft", "grpo"},
+        {"benign-sft", "grpo"}, {"refusal-unlearning", "grpo"}, {"dpo", "grpo"}}) {
+    SCOPED_TRACE(std::string(name) + " " + estimator);
+    options.name = name;
+    options.grpo.advantage.advantage_estimator = estimator;
+    options.refusal_prefix = "NO";
+    int64_t steps = 0;
+    AttackEvents events;
+    events.on_step = [&](const AttackStep& step, const auto&, const auto&) {
+      ++steps;
+      EXPECT_TRUE(std::isfinite(step.metrics.loss));
+    };
+    const auto learner = run_attack(inputs, options, events);
+    EXPECT_EQ(steps, 2);
+    ASSERT_NE(learner.full, nullptr);
+    EXPECT_EQ(learner.value_head.defined(), std::string(estimator) == "gae");
+    const auto made = train::trained_weights(learner);
+    EXPECT_FALSE(at::equal(made.embedding, before.embedding)) << "nothing learnt";
+    EXPECT_FALSE(at::equal(made.layers[0].q, before.layers[0].q)) << "nothing learnt";
+    EXPECT_TRUE(at::isfinite(made.layers[0].q).all().item<bool>());
+    EXPECT_TRUE(at::equal(model.weights.embedding, before.embedding)) << "the original was changed";
+    EXPECT_TRUE(at::equal(model.weights.layers[0].q, before.layers[0].q)) << "the original was changed";
+    const auto again = run_attack(inputs, options, {});
+    EXPECT_TRUE(at::equal(train::trained_weights(again).layers[0].q, made.layers[0].q));
+  }
 }
 
 // With layers that write nothing, the state at the last token is its embedding, scaled.

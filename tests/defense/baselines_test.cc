@@ -2,6 +2,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <numeric>
 #include <set>
@@ -125,6 +126,40 @@ TEST_F(Baselines, EveryDefenseGoesOnToTheSameBitsWhereItWasStopped) {
     EXPECT_GT((wanted[1] - untrained().adapter.parameters()[1]).abs().max().item<double>(), 0) << "nothing learnt";
   }
   std::filesystem::remove_all(folder);
+}
+
+TEST_F(Baselines, EveryDefenseTrainsAllWeightsToo) {
+  auto& rl = options.neutralization;
+  options.refusal_sft.max_steps = rl.rl_steps = 2;
+  options.refusal_sft.lora = rl.lora = {.use_peft = false};
+  options.token_buncher.warmup_steps = 1;
+  rl.simulated_attack_steps = 2;
+  rl.simulated_attack_interval = 1;
+  const auto before = model::tiny_model("tiny_llama").weights;
+  for (const auto& entry : known_defenses()) {
+    if (entry.name == "rsn-tune") continue;
+    SCOPED_TRACE(entry.name);
+    const bool sharpens = entry.name == "reward-neutralization";
+    rl.sharpen_temperatures = sharpens ? std::vector<double>{2} : std::vector<double>{};
+    rl.sharpen_steps = 2;
+    int64_t steps = 0;
+    const auto learner = run(entry.name, [&](const DefenseStep& step) {
+      ++steps;
+      EXPECT_TRUE(std::isfinite(step.loss));
+      EXPECT_TRUE(std::isfinite(step.kl));
+    });
+    EXPECT_EQ(steps, sharpens ? 4 : 2);
+    ASSERT_NE(learner.full, nullptr);
+    EXPECT_TRUE(learner.adapter.parameters().empty());
+    const auto made = train::trained_weights(learner);
+    for (const at::Tensor& each : {made.embedding, made.final_norm, made.layers[0].q, made.layers[1].down}) {
+      EXPECT_TRUE(at::isfinite(each).all().item<bool>());
+    }
+    EXPECT_FALSE(at::equal(made.embedding, model.weights.embedding)) << "nothing learnt";
+    EXPECT_FALSE(at::equal(made.layers[0].q, model.weights.layers[0].q)) << "nothing learnt";
+    EXPECT_TRUE(at::equal(model.weights.embedding, before.embedding)) << "the original was changed";
+    EXPECT_TRUE(at::equal(model.weights.layers[0].q, before.layers[0].q)) << "the original was changed";
+  }
 }
 
 TEST_F(Baselines, NeuronsAreOnlyTunedByAnAdapter) {

@@ -168,6 +168,36 @@ INSTANTIATE_TEST_SUITE_P(Goldens, PeftGolden,
                                          Golden{"tiny_phi3", "rslora"}, Golden{"tiny_phi3", "dora"}),
                          [](const auto& each) { return std::string(each.param.model) + "_" + each.param.variant; });
 
+// Layers with a rank and an alpha of their own: another adapter, which says the same. tools/check_exports.py opens it in
+// PEFT again.
+class PeftPatterns : public PeftGolden {};
+
+TEST_P(PeftPatterns, SayWhatPeftSays) {
+  const at::NoGradGuard no_grad;
+  const Adapter adapter = load_adapter(folder_, model_.config);
+  EXPECT_EQ(adapter.rank, 7);
+  checked_loss(model_.network(&adapter), golden_);
+  Weights merged = merge(model_.weights, adapter);
+  std::map<std::string, Tensor> named;
+  for (const NamedWeight& each : named_weights(model_.config, merged)) named[each.name] = *each.tensor;
+  for (const Json& kept : golden_["merged"]) expect_kept(named.at(kept["name"]), kept);
+  checked_loss({&model_.config, &merged, nullptr}, golden_);
+
+  const TemporaryFolder temporary;
+  const char* kept = std::getenv("BACKBURN_KEEP_EXPORTS");
+  const auto parent = kept != nullptr ? std::filesystem::path(kept) / GetParam().model : temporary.path();
+  const auto folder = parent / (std::string("adapter_") + GetParam().variant);
+  std::filesystem::create_directories(parent);
+  save_adapter(adapter, model_.config, folder, "base");
+  const Adapter again = load_adapter(folder, model_.config);
+  checked_loss(model_.network(&again), golden_);
+}
+
+INSTANTIATE_TEST_SUITE_P(Goldens, PeftPatterns,
+                         testing::Values(Golden{"tiny_llama", "patterns"}, Golden{"tiny_llama", "patterns_rslora"},
+                                         Golden{"tiny_phi3", "patterns"}, Golden{"tiny_phi3", "patterns_rslora"}),
+                         [](const auto& each) { return std::string(each.param.model) + "_" + each.param.variant; });
+
 class AllWeights : public testing::TestWithParam<const char*> {
  protected:
   const Model model_ = tiny_model(GetParam());

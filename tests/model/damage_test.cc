@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <fstream>
 #include <random>
 
 #include "backburn/base/error.h"
@@ -144,6 +146,126 @@ TEST(Damage, OfEachValueOfAConfig) {
   }
 }
 
+// Bytes in memory, now ("VmRSS") or at most since the last reset ("VmHWM").
+size_t memory(const std::string& key) {
+  const std::string status = read_file("/proc/self/status");
+  return std::stoul(status.substr(status.find(key) + key.size() + 1)) << 10;
+}
+
+// What a file says that claims sizes which no memory holds; "no error" where it opens all the same.
+std::string claimed(const fs::path& path) {
+  std::ofstream("/proc/self/clear_refs") << "5";  // VmHWM begins anew
+  const size_t before = memory("VmRSS");
+  std::string found = "no error";
+  try {
+    const ModelSource source = find_model(path.string());
+    try {
+      config_of(source);
+      stored_tensors(source);
+    } catch (const Error&) {
+    }
+    load_model(path.string(), at::kFloat);
+  } catch (const Error& error) {
+    found = error.what();
+    EXPECT_EQ(found.find('\n'), std::string::npos) << found;
+    EXPECT_LT(found.size(), 400U) << found;
+  }
+  EXPECT_LT(memory("VmHWM"), before + (64U << 20)) << found;
+  return found;
+}
+
+// A number of the file's head, of four or eight bytes, that stands so many bytes behind a text.
+std::string with_number(std::string bytes, const std::string& text, size_t behind, uint64_t value, size_t size) {
+  const size_t found = bytes.find(text);
+  EXPECT_NE(found, std::string::npos) << text;
+  std::memcpy(bytes.data() + found + text.size() + behind, &value, size);
+  return bytes;
+}
+
+constexpr uint64_t absurd[] = {1023,       4096,          65'536,           1 << 20,    (1U << 31) - 1,
+                               ~0U,        1ULL << 40,    (1ULL << 53) + 1, 1ULL << 62, ~0ULL};
+
+TEST(Claims, OfAGgufFileCostNoMemory) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "m.gguf";
+  for (const auto& [name, prefix] : {std::pair{"mixtral_q8_0", "llama."}, {"qwen3moe", "qwen3moe."}, {"phi4", "phi3."}}) {
+    const std::string good = read_file(TEST_DATA_DIR "/gguf/" + std::string(name) + ".gguf");
+    for (const std::string key : {"block_count", "embedding_length", "feed_forward_length", "attention.head_count",
+                                  "attention.head_count_kv", "attention.key_length", "expert_count",
+                                  "expert_used_count", "context_length", "rope.dimension_count"}) {
+      const std::string whole = prefix + key + std::string("\4\0\0\0", 4);  // a u32
+      if (good.find(whole) == std::string::npos) continue;
+      for (const uint64_t value : absurd) {
+        if (value > ~uint32_t{0}) break;
+        write_file(path, with_number(good, whole, 0, value, 4));
+        const std::string found = claimed(path);
+        const bool only_a_limit = key == "context_length" && value < 1U << 26;
+        const bool unused = key == "feed_forward_length" && prefix == std::string("qwen3moe.") && value < 1U << 19;
+        EXPECT_EQ(found == "no error", only_a_limit || unused)
+            << name << " " << key << " " << value << ": " << found;
+      }
+    }
+    if (good.find(prefix + std::string("expert_count")) != std::string::npos) {  // each within its limit
+      const std::string layers = with_number(good, prefix + std::string("block_count"), 4, 1024, 4);
+      write_file(path, with_number(layers, prefix + std::string("expert_count"), 4, 4096, 4));
+      EXPECT_THAT(claimed(path), HasSubstr("1024 layers of 4096 experts: at most 65536 experts"));
+    }
+    // Numbers of tokens, of tensors and of metadata values, and a tensor's shape.
+    for (const uint64_t value : absurd) {
+      const std::string tokens = std::string("tokenizer.ggml.tokens\x09\0\0\0\x08\0\0\0", 29);
+      for (const std::string& bad :
+           {with_number(good, tokens, 0, value, 8), with_number(good, "GGUF", 4, value, 8),
+            with_number(good, "GGUF", 12, value, 8), with_number(good, "token_embd.weight", 4, value, 8),
+            with_number(good, "token_embd.weight", 12, value, 8)}) {
+        write_file(path, bad);
+        EXPECT_NE(claimed(path), "no error") << name << " " << value;
+      }
+    }
+  }
+}
+
+TEST(Claims, OfAFolderCostNoMemory) {
+  const TemporaryFolder folder;
+  for (const char* name : {"mixtral_q8_0", "qwen3moe", "phi4", "gemma3"}) {
+    const fs::path path = folder.path() / name;
+    save_hugging_face(load_gguf(TEST_DATA_DIR "/gguf/" + std::string(name) + ".gguf", at::kFloat), path, at::kFloat);
+    const Json good = read_json_file(path / "config.json");
+    for (const char* key :
+         {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+          "num_key_value_heads", "head_dim", "num_local_experts", "num_experts", "num_experts_per_tok",
+          "moe_intermediate_size", "max_position_embeddings"}) {
+      if (!good.contains(key)) continue;
+      for (const uint64_t value : absurd) {
+        Json bad = good;
+        bad[key] = value;
+        write_file(path / "config.json", bad.dump());
+        const std::string found = claimed(path);
+        const bool only_a_limit = std::string(key) == "max_position_embeddings" && value < 1U << 26;
+        const bool unused = std::string(key) == "intermediate_size" && std::string(name) == "qwen3moe";
+        EXPECT_EQ(found == "no error", only_a_limit || (unused && value < 1U << 19))
+            << name << " " << key << " " << value << ": " << found;
+      }
+    }
+    Json layers = good;
+    layers["num_hidden_layers"] = 1024;
+    if (layers.contains("layer_types")) layers.erase("layer_types");
+    write_file(path / "config.json", layers.dump());
+    EXPECT_THAT(claimed(path), HasSubstr("1024 layers"));
+    write_file(path / "config.json", good.dump());
+    const Json tokenizer = read_json_file(path / "tokenizer.json");
+    for (const uint64_t value : absurd) {
+      Json bad = tokenizer;
+      bad["added_tokens"][0]["id"] = value;
+      write_file(path / "tokenizer.json", bad.dump());
+      EXPECT_NE(claimed(path), "no error") << value;
+      bad = tokenizer;
+      bad["model"]["vocab"]["A"] = value;
+      write_file(path / "tokenizer.json", bad.dump());
+      EXPECT_NE(claimed(path), "no error") << value;
+    }
+  }
+}
+
 class Shards : public testing::Test {
  protected:
   void SetUp() override {
@@ -168,7 +290,7 @@ TEST_F(Shards, ThatAreMissingAreNamed) {
               HasSubstr("model-00002-of-00002.safetensors: cannot open"));
   EXPECT_THAT(error_of(R"({"weight_map": {"x": "model-00001-of-00002.safetensors"}})"),
               HasSubstr("tensor \"x\" is not in"));
-  EXPECT_THAT(error_of(R"({"weight_map": {}})"), HasSubstr("is missing"));
+  EXPECT_THAT(error_of(R"({"weight_map": {}})"), HasSubstr("2 layers are claimed, but the weights are only 0 tensors"));
   EXPECT_THAT(error_of(R"({"weight_map": {"x": ""}})"), HasSubstr("no file name"));
 }
 

@@ -118,12 +118,38 @@ TEST_F(Peft, DoraWithoutMagnitudesIsRefused) {
 
 TEST_F(Peft, RefusesWhatIsNotComputed) {
   const std::pair<const char*, Json> cases[] = {
-      {"modules_to_save", {"lm_head"}}, {"bias", "all"}, {"rank_pattern", {{"q_proj", 8}}}, {"peft_type", "IA3"}};
+      {"modules_to_save", {"lm_head"}}, {"bias", "all"}, {"exclude_modules", {"q_proj"}}, {"peft_type", "IA3"}};
   for (const auto& [key, value] : cases) {
     save_adapter(random_adapter(), tiny(), folder(), "org/base");
     set(key, value);
     EXPECT_THAT(error_of(), HasSubstr(key));
   }
+}
+
+// What they match is compared with PEFT in adapter_test.cc.
+TEST_F(Peft, PatternsThatMakeNoSenseAreRefused) {
+  const std::tuple<const char*, Json, const char*> cases[] = {
+      {"rank_pattern", {{"q_proj", 8}}, "q_proj.lora_A.weight\" has shape [3, 8], expected [8, 8]"},
+      {"rank_pattern", {{"q_proj", 2.5}}, "rank_pattern: \"q_proj\" is 2.5, expected a whole number"},
+      {"rank_pattern", {{"q_proj", 1e12}}, "at most 65536"},
+      {"rank_pattern", {"q_proj"}, "\"rank_pattern\" must be a map"},
+      {"alpha_pattern", {{"q_proj", "8"}}, "alpha_pattern: \"q_proj\" is \"8\", expected a number"},
+      {"alpha_pattern", {{"q_proj", 0}}, "alpha_pattern: \"q_proj\" is 0, expected a number above 0"},
+      {"alpha_pattern", {{"q_(proj", 8}}, "alpha_pattern: \"q_(proj\": not a regular expression"}};
+  for (const auto& [key, value, message] : cases) {
+    save_adapter(random_adapter(), tiny(), folder(), "org/base");
+    set(key, value);
+    EXPECT_THAT(error_of(), HasSubstr(message));
+  }
+}
+
+TEST_F(Peft, AnAlphaPatternChangesTheScaleOfItsLayers) {
+  set("alpha_pattern", {{"0\\.self_attn\\..*", 12}, {"q_proj", 3}, {"proj", 100}});
+  const Adapter before = random_adapter(), after = load_adapter(folder(), tiny());
+  EXPECT_EQ(after.scale(), before.scale());
+  EXPECT_TRUE(at::equal(after.layers[0][0].b, before.layers[0][0].b * 2));  // the first that matches
+  EXPECT_TRUE(at::equal(after.layers[1][0].b, before.layers[1][0].b / 2));
+  EXPECT_TRUE(at::equal(after.layers[1][1].b, before.layers[1][1].b));  // "proj" is no whole part of the name
 }
 
 TEST_F(Peft, RefusesAnAdapterOfAnotherModel) {

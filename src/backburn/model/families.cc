@@ -1,5 +1,7 @@
 #include "backburn/model/families.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -126,6 +128,7 @@ void read_phi3(const Json& json, const std::string& origin, ModelConfig& config)
   if (const auto rope = json.find("rope_parameters"); rope != json.end() && rope->is_object()) {
     share = optional<double>(*rope, "partial_rotary_factor", share, origin);
   }
+  if (!(share > 0) || share > 1) fail("{}: partial_rotary_factor is {}, expected above 0 and at most 1", origin, share);
   config.rotary_dim = share == 1 ? 0 : static_cast<int64_t>(static_cast<double>(config.head_dim) * share);
   if (share != 1 && config.rotary_dim < 2) fail("{}: partial_rotary_factor is {}, which turns nothing", origin, share);
 }
@@ -211,6 +214,25 @@ void check_mixture(const MixtureOfExperts& mixture, const std::string& origin) {
   const int64_t width = mixture.moe_intermediate_size;
   if (experts < 1 || experts > 4096 || chosen < 1 || chosen > experts || width < 1 || width > 1 << 19) {
     fail("{}: a mixture of {} experts of width {}, {} a token: out of range", origin, experts, width, chosen);
+  }
+}
+
+void check_size(const ModelConfig& config, size_t tensors, bool experts_apart, const std::string& origin) {
+  const int64_t layers = config.num_hidden_layers, experts = config.mixture.num_experts;
+  // The lists of all tensors grow with layers times experts; the largest published model has 61 times 384.
+  constexpr int64_t most_experts = 1 << 16;
+  if (layers * experts > most_experts) {
+    fail("{}: {} layers of {} experts: at most {} experts in all make sense", origin, layers, experts, most_experts);
+  }
+  int64_t least = layers;  // an MLP's matrix, or a router
+  if (experts_apart) {
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      if (config.has_experts(static_cast<size_t>(layer))) least += experts;
+    }
+  }
+  if (least > static_cast<int64_t>(tensors)) {
+    fail("{}: {} layers{} are claimed, but the weights are only {} tensors", origin, layers,
+         experts == 0 ? "" : fmt::format(" of {} experts", experts), tensors);
   }
 }
 

@@ -25,4 +25,8 @@ const Family& family_of(const std::string& architecture, const std::string& orig
 void check_rope(const ModelConfig& config, const std::string& origin);
 void check_mixture(const MixtureOfExperts& mixture, const std::string& origin);
 
+/// Errors: more layers or experts than the file's `tensors` can be of, before lists of them take memory. With
+/// `experts_apart` each expert has tensors of its own.
+void check_size(const ModelConfig& config, size_t tensors, bool experts_apart, const std::string& origin);
+
 }  // namespace backburn::model

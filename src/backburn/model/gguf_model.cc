@@ -17,6 +17,7 @@
 
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
+#include "backburn/model/families.h"
 #include "backburn/model/gguf_families.h"
 #include "backburn/model/tensor_bytes.h"
 #include "backburn/text/vocabulary_of.h"
@@ -236,6 +237,12 @@ void write_rows(const at::Tensor& tensor, const GgufEntry& entry, Storage storag
 
 }  // namespace
 
+void check_tensors(const ModelConfig& config, const GgufFile& file) {
+  check_size(config, file.tensors().size(), false, file.path().string());
+  Weights places;
+  for (const NamedWeight& each : named_weights(config, places)) find_stored(file, config, each);
+}
+
 text::Vocabulary vocabulary(const GgufFile& file) {
   const std::string origin = file.path().string();
   text::Vocabulary vocabulary;
@@ -278,6 +285,7 @@ StoredModel open_gguf(const std::filesystem::path& path) {
   const auto file = std::make_shared<const GgufFile>(GgufFile::open(path));
   Model model = model_of(*file);
   const ModelConfig config = model.config;
+  check_tensors(config, *file);
   const GgufFamily& family = gguf_family_of(config.architecture);
   const auto storage = [config, &family](const NamedWeight& wanted) { return storage_of(config, family, wanted.name); };
   return {std::move(model),

@@ -9,6 +9,9 @@
 
 namespace backburn::model {
 
+/// Errors: what the file's metadata claim and its tensors are not; found before anything is read.
+void check_tensors(const ModelConfig& config, const GgufFile& file);
+
 /// A GGUF file's model. Weights that are asked for as they are stored are mapped, others are dequantised row by row.
 StoredModel open_gguf(const std::filesystem::path& path);
 

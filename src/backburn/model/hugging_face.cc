@@ -9,6 +9,7 @@
 #include "backburn/base/error.h"
 #include "backburn/base/files.h"
 #include "backburn/base/json.h"
+#include "backburn/model/families.h"
 #include "backburn/model/safetensors.h"
 #include "backburn/model/staged_folder.h"
 
@@ -95,6 +96,12 @@ std::optional<FoundTemplate> chat_template_of_folder(const fs::path& folder) {
   return find_template(folder, read_object_if_there(folder / "tokenizer_config.json"));
 }
 
+void check_tensors(const ModelConfig& config, const Safetensors& stored, const std::string& origin) {
+  check_size(config, stored.entries().size(), true, origin);
+  Weights places;
+  for (const NamedWeight& each : named_weights(config, places)) stored.entry(each.name, each.shape);
+}
+
 Model load_hugging_face(const fs::path& folder, at::ScalarType dtype) {
   return read_all(open_hugging_face(folder), dtype);
 }
@@ -149,6 +156,7 @@ StoredModel open_hugging_face(const fs::path& folder) {
               text::ChatTemplate::parse(found_template->source, found_template->origin),
               name.filename().string()};
   const auto stored = std::make_shared<const Safetensors>(Safetensors::open_folder(folder));
+  check_tensors(model.config, *stored, config_path.string());
   return {std::move(model),
           [stored](const NamedWeight& wanted, at::ScalarType dtype) {
             return stored->tensor(wanted.name, wanted.shape, dtype);

@@ -8,6 +8,11 @@
 
 namespace backburn::model {
 
+class Safetensors;
+
+/// Errors: what config.json (`origin`) claims and the stored tensors are not; found before anything is read.
+void check_tensors(const ModelConfig& config, const Safetensors& stored, const std::string& origin);
+
 /// Reads a folder as Transformers writes it: config.json, generation_config.json (its eos_token_id list joins
 /// the stop tokens), tokenizer.json, the chat template (chat_template.jinja, or tokenizer_config.json's), and
 /// the weights in model.safetensors or shards. Weights that are asked for as they are stored are mapped, others

@@ -1,5 +1,6 @@
 #include "backburn/model/peft.h"
 
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
@@ -13,6 +14,7 @@
 #include "backburn/base/json.h"
 #include "backburn/model/safetensors.h"
 #include "backburn/model/staged_folder.h"
+#include "backburn/text/regex.h"
 
 namespace backburn::model {
 namespace {
@@ -20,11 +22,13 @@ namespace {
 constexpr const char* config_name = "adapter_config.json";
 constexpr const char* weights_name = "adapter_model.safetensors";
 
+constexpr std::string_view peft_prefix = "base_model.model.";
+
 // PEFT's names of a layer's linear layers, up to ".lora_A.weight".
 std::vector<std::string> module_names(const ModelConfig& config, size_t layer) {
   std::vector<std::string> names;
   for (const LinearLayer& each : linear_layers(config, layer)) {
-    names.push_back(fmt::format("base_model.model.model.layers.{}.{}", layer, each.module));
+    names.push_back(fmt::format("{}model.layers.{}.{}", peft_prefix, layer, each.module));
   }
   return names;
 }
@@ -50,9 +54,9 @@ bool is_off(const Json& value) {
 
 void refuse_uncomputed(const Json& json, const std::string& origin) {
   for (const char* key :
-       {"modules_to_save", "bias", "rank_pattern", "alpha_pattern", "layer_replication", "fan_in_fan_out",
-        "trainable_token_indices", "target_parameters", "lora_bias", "use_qalora", "use_bdlora", "arrow_config",
-        "alora_invocation_tokens", "megatron_config", "exclude_modules"}) {
+       {"modules_to_save", "bias", "layer_replication", "fan_in_fan_out", "trainable_token_indices", "target_parameters",
+        "lora_bias", "use_qalora", "use_bdlora", "arrow_config", "alora_invocation_tokens", "megatron_config",
+        "exclude_modules"}) {
     auto found = json.find(key);
     if (found != json.end() && !is_off(*found)) {
       fail("{}: \"{}\": {} is not supported (supported: LoRA, rsLoRA and DoRA on linear layers, no trained biases)",
@@ -60,6 +64,49 @@ void refuse_uncomputed(const Json& json, const std::string& origin) {
     }
   }
 }
+
+// r and lora_alpha.
+constexpr double most_rank = 65536, most_alpha = 1e9;
+
+double checked_number(const Json& value, const std::string& name, double most, bool whole, const std::string& origin) {
+  if (!value.is_number()) fail("{}: {} is {}, expected a number", origin, name, value.dump().substr(0, 40));
+  const auto number = value.get<double>();
+  if (!(number > 0) || number > most || (whole && number != std::floor(number))) {
+    fail("{}: {} is {}, expected {} above 0 and at most {}", origin, name, number,
+         whole ? "a whole number" : "a number", most);
+  }
+  return number;
+}
+
+// PEFT's rank_pattern or alpha_pattern: numbers of modules that have others than r and lora_alpha.
+class Pattern {
+ public:
+  Pattern(const Json& json, const char* key, double most, bool whole, const std::string& origin) {
+    const auto found = json.find(key);
+    if (found == json.end() || is_off(*found)) return;
+    if (!found->is_object()) fail("{}: key \"{}\" must be a map from module names to numbers", origin, key);
+    for (const auto& [name, value] : found->items()) {
+      const std::string where = fmt::format("{}: {}: \"{}\"", origin, key, name);
+      // As get_pattern_key of PEFT matches: whole parts at the end of the name, or all of it.
+      numbers_.emplace_back(text::Regex::compile(R"(\A(.*\.)?()" + name + ")$", where),
+                            checked_number(value, fmt::format("{}: \"{}\"", key, name), most, whole, origin));
+    }
+  }
+
+  bool empty() const { return numbers_.empty(); }
+  // `module`: "model.layers.0.self_attn.q_proj". The first key that matches counts.
+  double of(const std::string& module, double otherwise) const {
+    for (const auto& [key, number] : numbers_) {
+      if (!key.find_all(module, {{0, module.size()}}).front().empty()) return number;
+    }
+    return otherwise;
+  }
+
+ private:
+  std::vector<std::pair<text::Regex, double>> numbers_;
+};
+
+double scale_of(double rank, double alpha, bool use_rslora) { return alpha / (use_rslora ? std::sqrt(rank) : rank); }
 
 }  // namespace
 
@@ -119,18 +166,17 @@ Adapter load_adapter(const std::filesystem::path& folder, const ModelConfig& con
     fail("{}: peft_type is {}, expected \"LORA\"", origin, kind == json.end() ? "missing" : kind->dump().substr(0, 40));
   }
   refuse_uncomputed(json, origin);
-  auto number = [&](const char* key, double limit) {
-    auto found = json.find(key);
-    if (found == json.end() || !found->is_number()) fail("{}: key \"{}\" must be a number", origin, key);
-    const double value = found->get<double>();
-    if (!(value > 0) || value > limit) fail("{}: {} is {}, expected above 0 and at most {}", origin, key, value, limit);
-    return value;
+  const auto number = [&](const char* key, double most, bool whole) {
+    const auto found = json.find(key);
+    if (found == json.end()) fail("{}: key \"{}\" is missing", origin, key);
+    return checked_number(*found, key, most, whole, origin);
   };
   Adapter adapter;
-  const double rank = number("r", 65536);
-  if (rank != std::floor(rank)) fail("{}: r is {}, expected a whole number", origin, rank);
+  const double rank = number("r", most_rank, true), alpha = number("lora_alpha", most_alpha, false);
+  const Pattern ranks(json, "rank_pattern", most_rank, true, origin);
+  const Pattern alphas(json, "alpha_pattern", most_alpha, false, origin);
   adapter.rank = static_cast<int64_t>(rank);
-  adapter.alpha = number("lora_alpha", 1e9);
+  adapter.alpha = alpha;
   adapter.use_rslora = json.contains("use_rslora") && json["use_rslora"] == true;
   adapter.use_dora = json.contains("use_dora") && json["use_dora"] == true;
   if (adapter.use_dora && config.mixture.num_experts > 0) {
@@ -139,6 +185,24 @@ Adapter load_adapter(const std::filesystem::path& folder, const ModelConfig& con
 
   const Safetensors stored = Safetensors::open(folder / weights_name);
   const auto kinds = adapted_kinds(stored);
+  // Adapters here have one rank and one scale: the largest rank, to which pairs are filled up by zeros, and that of r
+  // and lora_alpha, to which others are brought by B.
+  const auto rank_of = [&](const std::string& module) {
+    return ranks.empty() ? adapter.rank : static_cast<int64_t>(ranks.of(module.substr(peft_prefix.size()), rank));
+  };
+  if (!ranks.empty()) {
+    int64_t largest = 1;
+    for (size_t layer = 0; layer < static_cast<size_t>(config.num_hidden_layers); ++layer) {
+      for (const auto& name : module_names(config, layer)) {
+        if (stored.contains(name + ".lora_A.weight")) largest = std::max(largest, rank_of(name));
+      }
+    }
+    adapter.alpha *= scale_of(rank, alpha, adapter.use_rslora) /
+                     scale_of(static_cast<double>(largest), alpha, adapter.use_rslora);
+    adapter.rank = largest;
+  }
+  const double scale = scale_of(rank, alpha, adapter.use_rslora);
+
   std::set<std::string> known;
   size_t found = 0;
   for (size_t layer = 0; layer < static_cast<size_t>(config.num_hidden_layers); ++layer) {
@@ -148,8 +212,9 @@ Adapter load_adapter(const std::filesystem::path& folder, const ModelConfig& con
     for (size_t i = 0; i < names.size(); ++i) {
       const std::string a = names[i] + ".lora_A.weight";
       const std::string b = names[i] + ".lora_B.weight";
-      const std::array<int64_t, 2> a_shape = {adapter.rank, linear[i].in};
-      const std::array<int64_t, 2> b_shape = {linear[i].out, adapter.rank};
+      const int64_t own_rank = rank_of(names[i]);
+      const std::array<int64_t, 2> a_shape = {own_rank, linear[i].in};
+      const std::array<int64_t, 2> b_shape = {linear[i].out, own_rank};
       const std::string magnitude = names[i] + ".lora_magnitude_vector";
       known.insert({a, b});
       if (adapter.use_dora) known.insert(magnitude);
@@ -157,13 +222,21 @@ Adapter load_adapter(const std::filesystem::path& folder, const ModelConfig& con
       const bool is_stored = stored.contains(a) || stored.contains(b);
       if (!is_stored && !kinds.contains(kind_of(names[i]))) continue;
       if (!is_stored && !adapter.use_dora) {
-        pair = {at::zeros(a_shape, at::kFloat), at::zeros(b_shape, at::kFloat)};
+        pair = {at::zeros({adapter.rank, linear[i].in}, at::kFloat),
+                at::zeros({linear[i].out, adapter.rank}, at::kFloat)};
         continue;
       }
       ++found;
       // Cloned: parameters are trained in place, the mapping is read-only.
       pair.a = stored.tensor(a, a_shape, at::kFloat).clone();
       pair.b = stored.tensor(b, b_shape, at::kFloat).clone();
+      if (!ranks.empty() || !alphas.empty()) {
+        const double own_alpha = alphas.of(names[i].substr(peft_prefix.size()), alpha);
+        const double ratio = scale_of(static_cast<double>(own_rank), own_alpha, adapter.use_rslora) / scale;
+        if (ratio != 1) pair.b.mul_(ratio);
+        pair.a = at::constant_pad_nd(pair.a, {0, 0, 0, adapter.rank - own_rank});
+        pair.b = at::constant_pad_nd(pair.b, {0, adapter.rank - own_rank});
+      }
       if (adapter.use_dora) {
         const std::array<int64_t, 1> rows = {linear[i].out};
         pair.magnitude = stored.tensor(magnitude, rows, at::kFloat).clone();

@@ -199,17 +199,22 @@ Safetensors Safetensors::open_folder(const std::filesystem::path& folder) {
   return result;
 }
 
-at::Tensor Safetensors::tensor(const std::string& name, std::span<const int64_t> shape, at::ScalarType dtype) const {
+const Safetensors::Entry& Safetensors::entry(const std::string& name, std::span<const int64_t> shape) const {
   auto found = entries_.find(name);
   if (found == entries_.end()) {
     fail("{}: tensor \"{}\" is missing", files_.empty() ? "no file" : files_.front()->path().string(), name);
   }
   const Entry& entry = found->second;
-  const std::string origin = files_[entry.file]->path().string();
   if (!std::equal(shape.begin(), shape.end(), entry.shape.begin(), entry.shape.end())) {
-    fail("{}: tensor \"{}\" has shape [{}], expected [{}]", origin, name, fmt::join(entry.shape, ", "),
-         fmt::join(shape, ", "));
+    fail("{}: tensor \"{}\" has shape [{}], expected [{}]", files_[entry.file]->path().string(), name,
+         fmt::join(entry.shape, ", "), fmt::join(shape, ", "));
   }
+  return entry;
+}
+
+at::Tensor Safetensors::tensor(const std::string& name, std::span<const int64_t> shape, at::ScalarType dtype) const {
+  const Entry& entry = this->entry(name, shape);
+  const std::string origin = files_[entry.file]->path().string();
   const at::ScalarType stored = scalar_type(entry.dtype);
   if (stored == at::ScalarType::Undefined) {
     fail("{}: tensor \"{}\" is stored as {} (supported: F32, F16, BF16)", origin, name, entry.dtype);

@@ -36,6 +36,9 @@ class Safetensors {
   const std::map<std::string, Entry>& entries() const { return entries_; }
   bool contains(const std::string& name) const { return entries_.contains(name); }
 
+  /// Where the tensor lies. An Error when it is missing or of another shape.
+  const Entry& entry(const std::string& name, std::span<const int64_t> shape) const;
+
   /// The tensor in `dtype` (f32 or bf16). Stored F32, F16 and BF16 are read; where the stored dtype is the
   /// wanted one, the result VIEWS the read-only mapping (and keeps it alive): it must not be written to. An
   /// Error when the tensor is missing or of another shape, when its dtype is not a float, or when it holds a

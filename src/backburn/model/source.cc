@@ -39,9 +39,16 @@ ModelSource find_model(const std::string& path_or_name) {
 }
 
 ModelConfig config_of(const ModelSource& source) {
-  if (!source.is_folder()) return config_from_gguf(GgufFile::open(source.path));
+  if (!source.is_folder()) {
+    const GgufFile file = GgufFile::open(source.path);
+    ModelConfig config = config_from_gguf(file);
+    check_tensors(config, file);
+    return config;
+  }
   const auto path = source.path / "config.json";
-  return config_from_hugging_face(read_json_file(path), path.string());
+  ModelConfig config = config_from_hugging_face(read_json_file(path), path.string());
+  check_tensors(config, Safetensors::open_folder(source.path), path.string());
+  return config;
 }
 
 text::Tokenizer tokenizer_of(const ModelSource& source) {

@@ -22,7 +22,7 @@ struct ModelSource {
 /// when it is not in the cache), or a hub id "org/name" (hub.h), looked for in that order.
 ModelSource find_model(const std::string& path_or_name);
 
-/// What can be known of a model without reading its weights.
+/// What can be known of a model without reading its weights. Errors: also those of check_tensors.
 ModelConfig config_of(const ModelSource& source);
 text::Tokenizer tokenizer_of(const ModelSource& source);
 std::optional<std::string> chat_template_of(const ModelSource& source);  ///< Jinja source
