@@ -11,7 +11,17 @@ namespace {
 constexpr int64_t page = int64_t{1} << 21;
 constexpr int64_t least_block = int64_t{1} << 28;  // addresses: what is not touched takes no memory
 
+constexpr int64_t ahead = 4;  // pages that are touched before they are wanted, so that threads have some to share
+
 int64_t rounded_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+
+// Makes the system give and clear these pages, each asked for by one thread: two threads that write to the same new page
+// probably clear one each, of which one is thrown away.
+void touch(char* begin, int64_t bytes) {
+  const int64_t pages = bytes / page;
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t i = 0; i < pages; ++i) *static_cast<volatile char*>(begin + i * page) = 0;
+}
 
 }  // namespace
 
@@ -27,8 +37,14 @@ std::shared_ptr<bf16[]> HugePages::take(int64_t count) {
     auto* aligned = reinterpret_cast<bf16*>(rounded_up(reinterpret_cast<int64_t>(begin), page));
     madvise(aligned, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // refused: pages of 4 KiB, as without it
     block_ = {aligned, [=](bf16*) { munmap(begin, static_cast<size_t>(mapped)); }};
-    used_ = 0;
+    used_ = touched_ = 0;
     size_ = bytes / size;
+  }
+  if (used_ + count > touched_) {
+    const int64_t least = rounded_up((used_ + count - touched_) * size, page);
+    const int64_t bytes = std::min(std::max(least, ahead * page), (size_ - touched_) * size);
+    touch(reinterpret_cast<char*>(block_.get() + touched_), bytes);
+    touched_ += bytes / size;
   }
   std::shared_ptr<bf16[]> taken(block_, block_.get() + used_);
   used_ += count;

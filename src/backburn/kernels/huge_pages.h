@@ -18,7 +18,7 @@ class HugePages {
 
  private:
   std::shared_ptr<bf16[]> block_;
-  int64_t used_ = 0, size_ = 0;  // values
+  int64_t used_ = 0, touched_ = 0, size_ = 0;  // values
 };
 
 }  // namespace backburn::kernels
