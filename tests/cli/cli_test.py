@@ -2,6 +2,7 @@
 """The program as a user runs it: cli_test.py PATH_TO_BACKBURN. Needs smollm2-135m-instruct in the cache."""
 
 import json
+import math
 import os
 import pathlib
 import shlex
@@ -20,6 +21,18 @@ import results_table  # noqa: E402
 
 def run(*arguments, **options):
     return subprocess.run([BACKBURN, *arguments], capture_output=True, text=True, timeout=1200, **options)
+
+
+def write_hollow_safetensors(path, shapes):
+    """bf16 tensors of these shapes, all zeros that take no room on the disk."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        header[name + ".weight"] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
 
 
 class Usage(unittest.TestCase):
@@ -122,9 +135,17 @@ class Real(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             huge = pathlib.Path(folder, "huge")
             huge.mkdir()
-            sizes = {"vocab_size": 100000, "hidden_size": 65536, "intermediate_size": 262144, "num_hidden_layers": 500,
+            wide, inner, vocab, layers = 65536, 262144, 100000, 4
+            sizes = {"vocab_size": vocab, "hidden_size": wide, "intermediate_size": inner, "num_hidden_layers": layers,
                      "num_attention_heads": 512}
             (huge / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
+            shapes = {"model.embed_tokens": [vocab, wide], "lm_head": [vocab, wide], "model.norm": [wide]}
+            for layer in range(layers):
+                at = f"model.layers.{layer}."
+                shapes |= {f"{at}self_attn.{name}_proj": [wide, wide] for name in "qkvo"}
+                shapes |= {f"{at}mlp.gate_proj": [inner, wide], f"{at}mlp.up_proj": [inner, wide], f"{at}mlp.down_proj": [wide, inner]}
+                shapes |= {f"{at}{name}_layernorm": [wide] for name in ("input", "post_attention")}
+            write_hollow_safetensors(huge / "model.safetensors", shapes)
             result = run("attack", str(huge), "--out", folder + "/run")
             self.assertEqual(result.returncode, 1)
             self.assertRegex(result.stderr, r"attack needs about \d+\.\d GiB of memory .* GiB are free")
