@@ -44,7 +44,8 @@ DESCRIPTION = ("general.name", "general.size_label", "general.basename", "genera
                "general.sampling.", "general.quantization_version", "general.alignment")
 # What we write and the converter does not: of several stop tokens it names one, ours the second too (llama.cpp knows SmolLM2's by its
 # text).
-OURS_ALONE = ("tokenizer.ggml.eot_token_id",)
+# What the converter leaves to llama.cpp's defaults, and ours says.
+OURS_ALONE = ("tokenizer.ggml.eot_token_id", ".rope.dimension_count", ".vocab_size", ".attention.key_length", ".attention.value_length")
 TOKENS = 64
 
 
@@ -74,7 +75,7 @@ def different_keys(ours, theirs):
     counted, described = [], []
     for key in sorted({*ours, *theirs}):
         if ours.get(key) != theirs.get(key):
-            alone = key in OURS_ALONE and key not in theirs
+            alone = key.endswith(OURS_ALONE) and key not in theirs
             kind = described if alone or key.startswith(DESCRIPTION) else counted
             kind.append(f"{key}: {brief(ours.get(key))} / {brief(theirs.get(key))}")
     return counted, described
@@ -237,7 +238,8 @@ def main():
                 try:
                     ours, _ = compare_files(report, name, folder, work, options.build, dtype)
                 except RuntimeError as error:
-                    report.add(name, f"{dtype}, the converter's", [f"the converter: {error}"], "")
+                    # A family or tokenizer that this version of it does not know says nothing about our file.
+                    report.add(name, f"{dtype}, the converter's", [], f"not compared, the converter fails: {error}")
                     continue
                 if dtype == "f32":
                     compare_quantized(report, name, ours, work, options.build, dtype)
