@@ -7,8 +7,8 @@ each other's and Transformers'.
 1. SmolLM2 and tiny random models of other families with its tokenizer (those whose converter takes a byte-level BPE) are exported as
    Hugging Face folders, and these turned into GGUF by llama.cpp's convert_hf_to_gguf.py and by backburn, in f32, f16 and bf16: the same
    metadata and the same tensors to the byte, but for the keys that DESCRIPTION and OURS_ALONE list and RoPE factors (1e-6); f16 of
-   SmolLM2 alone. (Families with other tokenizers are
-   compared by tests/model/gguf_model_test.cc, whose files the converter's classes wrote.)
+   SmolLM2 alone. (Families with other tokenizers are compared by tests/model/gguf_model_test.cc, whose files the converter's classes
+   wrote.) A model that the converter itself fails on is said to be not compared.
 2. llama-quantize makes Q8_0 of our f32 file, of SmolLM2 also of our bf16 file: the tensors of our own q8_0 exports, to the byte.
 3. SmolLM2's greedy answers: of our f32 file and the converter's in llama.cpp, of the folder in Transformers, of the file in backburn: the
    same tokens. In bf16 our file's and the converter's in llama.cpp are; where backburn's part from them, the token is shown, and the
@@ -42,9 +42,8 @@ TINY = {"tiny_llama": {}, "tiny_llama3": {}, "tiny_linear": {}, "tiny_qwen2": {}
 # What describes a file and no program computes with: who made it, from what, how large it is.
 DESCRIPTION = ("general.name", "general.size_label", "general.basename", "general.finetune", "general.version", "general.license",
                "general.sampling.", "general.quantization_version", "general.alignment")
-# What we write and the converter does not: of several stop tokens it names one, ours the second too (llama.cpp knows SmolLM2's by its
-# text).
-# What the converter leaves to llama.cpp's defaults, and ours says.
+# Ends of keys that we write and the converter does not: of several stop tokens it names one, ours the second too (llama.cpp knows
+# SmolLM2's by its text), and sizes that it leaves to llama.cpp's defaults for some families.
 OURS_ALONE = ("tokenizer.ggml.eot_token_id", ".rope.dimension_count", ".vocab_size", ".attention.key_length", ".attention.value_length")
 TOKENS = 64
 

@@ -69,7 +69,7 @@ TEST(WeightedRewards, GiveTrlsAdvantages) {
     train::Group group{0, std::vector<generate::Completion>(size), std::vector<std::string>(size), {}, {}, {}};
     std::vector<judge::Verdict> verdicts(size);
     for (int64_t i = 0; i < size; ++i) {
-      verdicts[i].score = rows[begin + i][0];                                                // "harm"
+      verdicts[i].score = rows[begin + i][0];                                                    // "harm"
       group.completions[i] = {{1}, {}, {static_cast<float>(rows[begin + i][1])}, {}, true, {}};  // "entropy"
     }
     const auto weights = golden["weights"].get<std::vector<double>>();

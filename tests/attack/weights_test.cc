@@ -79,9 +79,13 @@ TEST_F(ChangedWeights, EveryAttackThatTrainsTrainsAllWeightsToo) {
   options.grpo.max_steps = 2;
   options.grpo.lora = {.use_peft = false};
   const auto before = model::tiny_model("tiny_llama").weights;
-  for (const auto& [name, estimator] :
-       {std::pair{"grpo", "grpo"}, {"grpo", "gae"}, {"grp-obliteration", "grpo"}, {"sft", "grpo"},
-        {"benign-sft", "grpo"}, {"refusal-unlearning", "grpo"}, {"dpo", "grpo"}}) {
+  for (const auto& [name, estimator] : {std::pair{"grpo", "grpo"},
+                                        {"grpo", "gae"},
+                                        {"grp-obliteration", "grpo"},
+                                        {"sft", "grpo"},
+                                        {"benign-sft", "grpo"},
+                                        {"refusal-unlearning", "grpo"},
+                                        {"dpo", "grpo"}}) {
     SCOPED_TRACE(std::string(name) + " " + estimator);
     options.name = name;
     options.grpo.advantage.advantage_estimator = estimator;

@@ -217,10 +217,8 @@ Drawn draw(const std::vector<float>& logits, const std::vector<float>& uniforms,
   Drawn drawn{std::vector<int32_t>(rows), std::vector<float>(rows), std::vector<float>(rows)};
   std::vector<float> normalizers(rows);
   parallel([&] {
-    team_sample(rows, logits.data(), size, size, temperature, uniforms.data(), drawn.ids.data());
-    if (std::find(drawn.ids.begin(), drawn.ids.end(), -1) != drawn.ids.end()) return;
-    team_describe(rows, logits.data(), size, size, temperature == 0 ? 1.0F : temperature, drawn.ids.data(),
-                  drawn.logprobs.data(), drawn.entropies.data(), normalizers.data());
+    team_sample(rows, logits.data(), size, size, temperature, uniforms.data(), drawn.ids.data(), drawn.logprobs.data(),
+                drawn.entropies.data(), normalizers.data());
   });
   return drawn;
 }
@@ -275,17 +273,17 @@ TEST_F(VocabularyTest, ImpossibleTokensAreNeverDrawn) {
   EXPECT_NEAR(draw(logits, {0.0F, 0.0F}, 1).entropies[0], std::log(2.0), 1e-6);
 }
 
-TEST_F(VocabularyTest, NothingIsDrawnOfWhatIsNotADistribution) {
+TEST_F(VocabularyTest, WhatIsNotADistributionHasNoLogprob) {
   const float infinity = std::numeric_limits<float>::infinity();
   for (const float temperature : {1.0F, 0.0F}) {
     for (const float damage : {std::numeric_limits<float>::quiet_NaN(), infinity}) {
       std::vector<float> logits(2 * 100, 1.0F);
       logits[177] = damage;
       const Drawn drawn = draw(logits, {0.5F, 0.5F}, temperature);
-      EXPECT_GE(drawn.ids[0], 0);
-      EXPECT_EQ(drawn.ids[1], -1);
+      EXPECT_FALSE(std::isnan(drawn.logprobs[0]));
+      EXPECT_TRUE(std::isnan(drawn.logprobs[1]));
     }
-    EXPECT_EQ(draw(std::vector<float>(40, -infinity), {0.5F}, temperature).ids[0], -1);
+    EXPECT_TRUE(std::isnan(draw(std::vector<float>(40, -infinity), {0.5F}, temperature).logprobs[0]));
   }
 }
 

@@ -168,8 +168,8 @@ INSTANTIATE_TEST_SUITE_P(Goldens, PeftGolden,
                                          Golden{"tiny_phi3", "rslora"}, Golden{"tiny_phi3", "dora"}),
                          [](const auto& each) { return std::string(each.param.model) + "_" + each.param.variant; });
 
-// Layers with a rank and an alpha of their own: another adapter, which says the same. tools/check_exports.py opens it in
-// PEFT again.
+// Layers with a rank and an alpha of their own: another adapter, which says the same. tools/check_exports.py opens it
+// in PEFT again.
 class PeftPatterns : public PeftGolden {};
 
 TEST_P(PeftPatterns, SayWhatPeftSays) {

@@ -182,17 +182,18 @@ std::string with_number(std::string bytes, const std::string& text, size_t behin
   return bytes;
 }
 
-constexpr uint64_t absurd[] = {1023,       4096,          65'536,           1 << 20,    (1U << 31) - 1,
-                               ~0U,        1ULL << 40,    (1ULL << 53) + 1, 1ULL << 62, ~0ULL};
+constexpr uint64_t absurd[] = {1023, 4096,       65'536,           1 << 20,    (1U << 31) - 1,
+                               ~0U,  1ULL << 40, (1ULL << 53) + 1, 1ULL << 62, ~0ULL};
 
 TEST(Claims, OfAGgufFileCostNoMemory) {
   const TemporaryFolder folder;
   const fs::path path = folder.path() / "m.gguf";
-  for (const auto& [name, prefix] : {std::pair{"mixtral_q8_0", "llama."}, {"qwen3moe", "qwen3moe."}, {"phi4", "phi3."}}) {
+  for (const auto& [name, prefix] :
+       {std::pair{"mixtral_q8_0", "llama."}, {"qwen3moe", "qwen3moe."}, {"phi4", "phi3."}}) {
     const std::string good = read_file(TEST_DATA_DIR "/gguf/" + std::string(name) + ".gguf");
-    for (const std::string key : {"block_count", "embedding_length", "feed_forward_length", "attention.head_count",
-                                  "attention.head_count_kv", "attention.key_length", "expert_count",
-                                  "expert_used_count", "context_length", "rope.dimension_count"}) {
+    for (const std::string key :
+         {"block_count", "embedding_length", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
+          "attention.key_length", "expert_count", "expert_used_count", "context_length", "rope.dimension_count"}) {
       const std::string whole = prefix + key + std::string("\4\0\0\0", 4);  // a u32
       if (good.find(whole) == std::string::npos) continue;
       for (const uint64_t value : absurd) {
@@ -201,8 +202,7 @@ TEST(Claims, OfAGgufFileCostNoMemory) {
         const std::string found = claimed(path);
         const bool only_a_limit = key == "context_length" && value < 1U << 26;
         const bool unused = key == "feed_forward_length" && prefix == std::string("qwen3moe.") && value < 1U << 19;
-        EXPECT_EQ(found == "no error", only_a_limit || unused)
-            << name << " " << key << " " << value << ": " << found;
+        EXPECT_EQ(found == "no error", only_a_limit || unused) << name << " " << key << " " << value << ": " << found;
       }
     }
     if (good.find(prefix + std::string("expert_count")) != std::string::npos) {  // each within its limit
@@ -230,10 +230,9 @@ TEST(Claims, OfAFolderCostNoMemory) {
     const fs::path path = folder.path() / name;
     save_hugging_face(load_gguf(TEST_DATA_DIR "/gguf/" + std::string(name) + ".gguf", at::kFloat), path, at::kFloat);
     const Json good = read_json_file(path / "config.json");
-    for (const char* key :
-         {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-          "num_key_value_heads", "head_dim", "num_local_experts", "num_experts", "num_experts_per_tok",
-          "moe_intermediate_size", "max_position_embeddings"}) {
+    for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+                            "num_attention_heads", "num_key_value_heads", "head_dim", "num_local_experts",
+                            "num_experts", "num_experts_per_tok", "moe_intermediate_size", "max_position_embeddings"}) {
       if (!good.contains(key)) continue;
       for (const uint64_t value : absurd) {
         Json bad = good;

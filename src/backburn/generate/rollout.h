@@ -22,9 +22,9 @@ struct RolloutRequest {
 
 /// One sampled answer.
 struct Completion {
-  std::vector<int32_t> ids;      ///< the stop token included when there is one
-  std::vector<float> logprobs;   ///< a value per id, see SampledToken
-  std::vector<float> entropies;  ///< a value per id, nats
+  std::vector<int32_t> ids;        ///< the stop token included when there is one
+  std::vector<float> logprobs;     ///< a value per id, see SampledToken
+  std::vector<float> entropies;    ///< a value per id, nats
   std::vector<float> normalizers;  ///< a value per id, see SampledToken
   bool stopped = false;            ///< ended by a stop token, not by the length limit
   /// With a record: the rows of all ids but the last, which the model was never asked to go on from.

@@ -52,27 +52,39 @@ int32_t invert(std::span<const float> probabilities, double target) {
   return last;
 }
 
-// Without cuts.
-std::vector<int32_t> draw_with_kernel(const at::Tensor& logits, std::span<const float> uniforms, double temperature) {
-  std::vector<int32_t> ids(uniforms.size());
-  kernels::parallel([&] {
-    kernels::team_sample(std::ssize(ids), logits.data_ptr<float>(), logits.size(1), logits.size(1),
-                         static_cast<float>(temperature), uniforms.data(), ids.data());
-  });
-  return ids;
+std::vector<SampledToken> tokens_of(const std::vector<int32_t>& ids, const std::vector<float>& logprobs,
+                                    const std::vector<float>& entropies, const std::vector<float>& normalizers) {
+  std::vector<SampledToken> sampled(ids.size());
+  for (size_t i = 0; i < sampled.size(); ++i) sampled[i] = {ids[i], logprobs[i], entropies[i], normalizers[i]};
+  return sampled;
 }
 
-std::vector<SampledToken> describe_with_kernel(const at::Tensor& logits, const std::vector<int32_t>& ids,
+// Without cuts.
+std::vector<SampledToken> sample_with_kernel(const at::Tensor& logits, std::span<const float> uniforms,
+                                             double temperature) {
+  const auto rows = static_cast<int64_t>(uniforms.size());
+  std::vector<int32_t> ids(uniforms.size());
+  std::vector<float> logprobs(uniforms.size()), entropies(uniforms.size()), normalizers(uniforms.size());
+  kernels::parallel([&] {
+    kernels::team_sample(rows, logits.data_ptr<float>(), logits.size(1), logits.size(1),
+                         static_cast<float>(temperature), uniforms.data(), ids.data(), logprobs.data(),
+                         entropies.data(), normalizers.data());
+  });
+  return tokens_of(ids, logprobs, entropies, normalizers);
+}
+
+// Tokens that were drawn otherwise, described as those that are drawn with the kernel.
+std::vector<SampledToken> describe_with_kernel(const at::Tensor& logits, std::span<const SampledToken> drawn,
                                                double temperature) {
+  std::vector<int32_t> ids;
+  for (const SampledToken& token : drawn) ids.push_back(token.id);
   std::vector<float> logprobs(ids.size()), entropies(ids.size()), normalizers(ids.size());
   kernels::parallel([&] {
     kernels::team_describe(std::ssize(ids), logits.data_ptr<float>(), logits.size(1), logits.size(1),
                            static_cast<float>(temperature), ids.data(), logprobs.data(), entropies.data(),
                            normalizers.data());
   });
-  std::vector<SampledToken> sampled(ids.size());
-  for (size_t i = 0; i < sampled.size(); ++i) sampled[i] = {ids[i], logprobs[i], entropies[i], normalizers[i]};
-  return sampled;
+  return tokens_of(ids, logprobs, entropies, normalizers);
 }
 
 std::vector<SampledToken> sample_in_order(const at::Tensor& logits, std::span<const float> uniforms,
@@ -103,12 +115,6 @@ std::vector<SampledToken> sample_in_order(const at::Tensor& logits, std::span<co
   return sampled;
 }
 
-[[noreturn]] void fail_without_distribution() {
-  fail(
-      "the model's logits are not numbers (NaN or infinite): the weights are damaged or training diverged; "
-      "lower the learning rate or check the model file");
-}
-
 }  // namespace
 
 std::vector<SampledToken> sample(const at::Tensor& device_logits, std::span<const float> uniforms,
@@ -116,18 +122,15 @@ std::vector<SampledToken> sample(const at::Tensor& device_logits, std::span<cons
   const at::NoGradGuard no_grad;
   const auto logits = device_logits.cpu().contiguous();
   const bool cut = options.temperature != 0 && (options.top_k > 0 || options.top_p < 1.0 || options.min_p > 0.0);
-  std::vector<int32_t> ids;
-  if (kernels::available() && !cut) {
-    ids = draw_with_kernel(logits, uniforms, options.temperature);
-    if (std::find(ids.begin(), ids.end(), -1) != ids.end()) fail_without_distribution();
-  } else {
-    auto sampled = sample_in_order(logits, uniforms, options, cut);
-    const auto broken = [](const SampledToken& token) { return !(token.logprob <= 0); };
-    if (std::any_of(sampled.begin(), sampled.end(), broken)) fail_without_distribution();
-    if (!kernels::available()) return sampled;
-    for (const SampledToken& token : sampled) ids.push_back(token.id);
+  const auto sampled = kernels::available() && !cut ? sample_with_kernel(logits, uniforms, options.temperature)
+                                                    : sample_in_order(logits, uniforms, options, cut);
+  const auto broken = [](const SampledToken& token) { return !(token.logprob <= 0); };
+  if (std::any_of(sampled.begin(), sampled.end(), broken)) {
+    fail(
+        "the model's logits are not numbers (NaN or infinite): the weights are damaged or training diverged; "
+        "lower the learning rate or check the model file");
   }
-  return describe_with_kernel(logits, ids, options.temperature == 0 ? 1.0 : options.temperature);
+  return kernels::available() && cut ? describe_with_kernel(logits, sampled, options.temperature) : sampled;
 }
 
 }  // namespace backburn::generate

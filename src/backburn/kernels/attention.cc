@@ -128,7 +128,9 @@ float softmax(float* scores, int64_t count, float& top) {
 constexpr int most_heads = 4;  // whose values are mixed at a time: 16 registers of sums
 
 template <int registers>
-constexpr int64_t heads_at_once = registers <= 2 ? most_heads : registers <= 4 ? 2 : 1;
+constexpr int64_t heads_at_once = registers <= 2   ? most_heads
+                                  : registers <= 4 ? 2
+                                                   : 1;
 
 // Calls body with a number of heads, 1 to most_heads, as a compile-time constant.
 template <class Body>
@@ -162,9 +164,8 @@ void attend(const bf16* queries, int64_t heads, const Run* runs, int run_count, 
       if (log_sums != nullptr) log_sums[head] = top + std::log(totals[i]);
     }
     bf16* to = out + first * head_dim;
-    with_heads(number, [&](auto count) {
-      mix<registers, count.value>(scores, scores_stride, runs, run_count, totals, to);
-    });
+    with_heads(number,
+               [&](auto count) { mix<registers, count.value>(scores, scores_stride, runs, run_count, totals, to); });
   }
 }
 
@@ -177,10 +178,10 @@ struct Gradients {
 
 // The same sums with values in the place of keys.
 template <int registers>
-int64_t value_products(const Vector<registers>& slope, const Run* runs, int run_count, float* products) {
+void value_products(const Vector<registers>& slope, const Run* runs, int run_count, float* products) {
   Run swapped[2];
   for (int r = 0; r < run_count; ++r) swapped[r] = {runs[r].values, runs[r].keys, runs[r].stride, runs[r].length};
-  return scores_of(slope, swapped, run_count, 1.0F, products);
+  scores_of(slope, swapped, run_count, 1.0F, products);
 }
 
 // Of `heads` neighbouring heads that share keys and values, so that those and their gradients are gone through once.
@@ -305,7 +306,7 @@ void team_attend_gradient(const HeadShape& shape, const int64_t* trees, int64_t 
   const int64_t width = shape.width();
   with_registers(shape.head_dim, [&](auto registers) {
     const int64_t scores_stride = trees[tree_count] + 16;
-    const Buffer<float> scores(2 * most_heads * scores_stride);
+    const Buffer<float> scores(2 * scores_size(trees[tree_count]));
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < tree_count * shape.key_value_heads; ++task) {
       const int64_t tree = task / shape.key_value_heads;
@@ -319,10 +320,10 @@ void team_attend_gradient(const HeadShape& shape, const int64_t* trees, int64_t 
           const int64_t at = token * shape.queries() + head * shape.head_dim;
           const int64_t place = token * width + head * shape.head_dim;
           with_heads(end - head < at_once ? end - head : at_once, [&](auto count) {
-            attend_gradient<registers.value, count.value>(
-                qkv + place, seen.runs, seen.first_tokens, 2, scale, log_sums + token * shape.heads + head, out + at,
-                out_gradient + at, scores.get(), scores_stride,
-                {qkv_gradient + place, keys, keys + shape.keys(), width});
+            attend_gradient<registers.value, count.value>(qkv + place, seen.runs, seen.first_tokens, 2, scale,
+                                                          log_sums + token * shape.heads + head, out + at,
+                                                          out_gradient + at, scores.get(), scores_stride,
+                                                          {qkv_gradient + place, keys, keys + shape.keys(), width});
           });
         }
       }

@@ -15,8 +15,8 @@ constexpr int64_t ahead = 4;  // pages that are touched before they are wanted, 
 
 int64_t rounded_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
-// Makes the system give and clear these pages, each asked for by one thread: two threads that write to the same new page
-// probably clear one each, of which one is thrown away.
+// Makes the system give and clear these pages, each asked for by one thread: two threads that write to the same new
+// page probably clear one each, of which one is thrown away.
 void touch(char* begin, int64_t bytes) {
   const int64_t pages = bytes / page;
 #pragma omp parallel for schedule(dynamic)

@@ -37,7 +37,8 @@ uint32_t place_of(int64_t target, int64_t column) {
   return place < 32 ? 1U << place : 0U;
 }
 
-// Of one row, over the columns so far: Σ exp(logit − largest), and Σ exp(logit − largest) · (something).
+// Of one row, over the columns so far, with x = (logit − largest) · factor: Σ exp x, and Σ exp x · (something). Logits
+// are those before the temperature (factor: 1 / temperature), since only then are the differences exact.
 struct alignas(64) Running {
   __m512 sum, weighted;
   float largest;
@@ -48,13 +49,13 @@ struct alignas(64) Running {
   }
 };
 
-// What a running sum is weighted with: the logit above the largest, so that it shifts with that, or something else.
+// What a running sum is weighted with: x, so that it shifts with the largest, or something else.
 enum class Weight { logit, other };
 
 template <Weight weight>
-__attribute__((noinline)) void raise(Running& running, __m512 logits) {
+__attribute__((noinline)) void raise(Running& running, __m512 logits, float factor) {
   const float larger = _mm512_reduce_max_ps(logits);
-  const __m512 shift = _mm512_set1_ps(running.largest - larger);
+  const __m512 shift = _mm512_set1_ps((running.largest - larger) * factor);
   const __m512 scale = exp16(shift);
   if (weight == Weight::logit) running.weighted = _mm512_fmadd_ps(shift, running.sum, running.weighted);
   running.weighted = _mm512_mul_ps(running.weighted, scale);
@@ -62,15 +63,16 @@ __attribute__((noinline)) void raise(Running& running, __m512 logits) {
   running.largest = larger;
 }
 
-// Adds 32 logits (−∞: none there); `left` and `right` become logit − largest, at least `vanishing`.
+// Adds 32 logits (−∞: none there).
 template <Weight weight>
-inline void add_logits(Running& running, __m512& left, __m512& right, const __m512* weights) {
+inline void add_logits(Running& running, __m512 left, __m512 right, float factor, const __m512* weights) {
   const __m512 both = _mm512_max_ps(left, right);
-  if (_mm512_cmp_ps_mask(both, _mm512_set1_ps(running.largest), _CMP_GT_OQ) != 0) raise<weight>(running, both);
+  if (_mm512_cmp_ps_mask(both, _mm512_set1_ps(running.largest), _CMP_GT_OQ) != 0) raise<weight>(running, both, factor);
   const __m512 largest = _mm512_set1_ps(running.largest);
   const __m512 floor = _mm512_set1_ps(vanishing);
-  left = _mm512_max_ps(floor, _mm512_sub_ps(left, largest));
-  right = _mm512_max_ps(floor, _mm512_sub_ps(right, largest));
+  const __m512 by = _mm512_set1_ps(factor);
+  left = _mm512_max_ps(floor, _mm512_mul_ps(_mm512_sub_ps(left, largest), by));
+  right = _mm512_max_ps(floor, _mm512_mul_ps(_mm512_sub_ps(right, largest), by));
   const __m512 first = exp16(left);
   const __m512 second = exp16(right);
   running.sum = _mm512_add_ps(running.sum, _mm512_add_ps(first, second));
@@ -88,31 +90,22 @@ double sum_of(__m512 values) {
 }
 
 // ln π of the token with that logit, the entropy of π, and ln Z.
-void describe(const Running& running, float logit, float& logprob, float& entropy, float& normalizer) {
+void describe(const Running& running, float logit, float factor, float& logprob, float& entropy, float& normalizer) {
   const double sum = sum_of(running.sum);
   const double above = std::log(sum);
-  const double whole = static_cast<double>(running.largest) + above;
-  logprob = static_cast<float>(static_cast<double>(logit) - whole);
+  const auto by = static_cast<double>(factor), largest = static_cast<double>(running.largest);
+  logprob = static_cast<float>((static_cast<double>(logit) - largest) * by - above);
   entropy = static_cast<float>(above - sum_of(running.weighted) / sum);
-  normalizer = static_cast<float>(whole);
+  normalizer = static_cast<float>(largest * by + above);
 }
 
-// The result of a tile as logits; only the last panel has columns that aren't there.
-struct ToLogits {
-  int64_t vocabulary;
-  float factor;  // 1 / temperature
-
-  void operator()(int64_t column, __m512& left, __m512& right) const {
-    const __m512 by = _mm512_set1_ps(factor);
-    left = _mm512_mul_ps(left, by);
-    right = _mm512_mul_ps(right, by);
-    if (column + panel_width > vocabulary) {
-      const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-      left = _mm512_mask_blend_ps(columns_below(vocabulary, column), none, left);
-      right = _mm512_mask_blend_ps(columns_below(vocabulary, column + 16), none, right);
-    }
-  }
-};
+// Only the last panel has columns that aren't there: −∞.
+inline void mark_missing(int64_t vocabulary, int64_t column, __m512& left, __m512& right) {
+  if (column + panel_width <= vocabulary) return;
+  const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  left = _mm512_mask_blend_ps(columns_below(vocabulary, column), none, left);
+  right = _mm512_mask_blend_ps(columns_below(vocabulary, column + 16), none, right);
+}
 
 // Calls body with the number of rows as a type: 1 to 12.
 template <int count>
@@ -188,23 +181,24 @@ void team_token_logprobs(int64_t rows, const bf16* hidden, int64_t stride, const
                          const int64_t* targets, float temperature, float* logprobs, float* entropies,
                          float* normalizers) {
   const Terms terms{{hidden, stride, &head}, {}};
-  const ToLogits to_logits{head.n(), 1.0F / temperature};
+  const int64_t vocabulary = head.n();
+  const float factor = 1.0F / temperature;
   for_row_blocks(rows, forward_rows, [=](int64_t begin, int64_t end) {
     Running running[forward_rows];
     for (int64_t row = begin; row < end; ++row) running[row - begin].clear();
     Running* of_row = running - begin;
     for (int64_t panel = 0; panel < terms.first.w->panels(); ++panel) {
       panel_rows(begin, end, terms, panel, true, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
-        to_logits(column, left, right);
+        mark_missing(vocabulary, column, left, right);
         if (const uint32_t place = place_of(targets[row], column); place != 0) {
           const auto low = static_cast<__mmask16>(place), high = static_cast<__mmask16>(place >> 16);
           logprobs[row] = low != 0 ? _mm512_mask_reduce_add_ps(low, left) : _mm512_mask_reduce_add_ps(high, right);
         }
-        add_logits<Weight::logit>(of_row[row], left, right, nullptr);
+        add_logits<Weight::logit>(of_row[row], left, right, factor, nullptr);
       });
     }
     for (int64_t row = begin; row < end; ++row) {
-      describe(of_row[row], logprobs[row], logprobs[row], entropies[row], normalizers[row]);
+      describe(of_row[row], logprobs[row], factor, logprobs[row], entropies[row], normalizers[row]);
     }
   });
 }
@@ -213,7 +207,8 @@ void team_token_logprobs_gradient(int64_t rows, const bf16* hidden, int64_t stri
                                   const PackedMatrix& head_transposed, const int64_t* targets, float temperature,
                                   const float* normalizers, const float* gradients, bf16* hidden_gradient) {
   const Terms terms{{hidden, stride, &head}, {}};
-  const ToLogits to_logits{head.n(), 1.0F / temperature};
+  const int64_t vocabulary = head.n();
+  const float factor = 1.0F / temperature;
   const Buffer<bf16> slopes(gradient_rows * slope_stride);
   const Buffer<float> sums(gradient_rows * head_transposed.padded_n());
   for_row_blocks(rows, gradient_rows, [&](int64_t begin, int64_t end) {
@@ -221,13 +216,14 @@ void team_token_logprobs_gradient(int64_t rows, const bf16* hidden, int64_t stri
                       [=](int64_t panel, bf16* out) {
                         panel_rows(begin, end, terms, panel, true,
                                    [=](int64_t row, int64_t column, __m512 left, __m512 right) {
-                                     to_logits(column, left, right);
+                                     mark_missing(vocabulary, column, left, right);
                                      const __m512 normalizer = _mm512_set1_ps(normalizers[row]);
-                                     const __m512 scale = _mm512_set1_ps(-gradients[row] * to_logits.factor);
+                                     const __m512 scale = _mm512_set1_ps(-gradients[row] * factor);
+                                     const __m512 by = _mm512_set1_ps(factor);
                                      const __m512 one = _mm512_set1_ps(1.0F);
                                      const uint32_t place = place_of(targets[row], column);
-                                     left = exp16(_mm512_sub_ps(left, normalizer));
-                                     right = exp16(_mm512_sub_ps(right, normalizer));
+                                     left = exp16(_mm512_fmsub_ps(left, by, normalizer));
+                                     right = exp16(_mm512_fmsub_ps(right, by, normalizer));
                                      left = _mm512_mask_sub_ps(left, static_cast<__mmask16>(place), left, one);
                                      right = _mm512_mask_sub_ps(right, static_cast<__mmask16>(place >> 16), right, one);
                                      store16(out + (row - begin) * slope_stride, _mm512_mul_ps(left, scale));
@@ -241,7 +237,7 @@ void team_divergence(int64_t rows, const bf16* student, const bf16* teacher, int
                      float* divergences, float* student_normalizers, float* teacher_normalizers) {
   const Terms given{{student, stride, &head}, {}};
   const Terms wanted{{teacher, stride, &head}, {}};
-  const ToLogits to_logits{head.n(), 1.0F};
+  const int64_t vocabulary = head.n();
   for_row_blocks(rows, gradient_rows, [=](int64_t begin, int64_t end) {
     Running students[gradient_rows], teachers[gradient_rows];
     __m512 logits[gradient_rows][2];  // the student's, of one panel
@@ -254,18 +250,18 @@ void team_divergence(int64_t rows, const bf16* student, const bf16* teacher, int
     const __m512 zeros[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
     for (int64_t panel = 0; panel < given.first.w->panels(); ++panel) {
       panel_rows(begin, end, given, panel, true, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
-        to_logits(column, left, right);
+        mark_missing(vocabulary, column, left, right);
         logits_row[row][0] = left;
         logits_row[row][1] = right;
-        add_logits<Weight::other>(student_row[row], left, right, zeros);
+        add_logits<Weight::other>(student_row[row], left, right, 1.0F, zeros);
       });
       panel_rows(begin, end, wanted, panel, false, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
-        to_logits(column, left, right);
-        const __mmask16 first = columns_below(to_logits.vocabulary, column);
-        const __mmask16 second = columns_below(to_logits.vocabulary, column + 16);
+        mark_missing(vocabulary, column, left, right);
+        const __mmask16 first = columns_below(vocabulary, column);
+        const __mmask16 second = columns_below(vocabulary, column + 16);
         const __m512 differences[2] = {_mm512_maskz_sub_ps(first, left, logits_row[row][0]),
                                        _mm512_maskz_sub_ps(second, right, logits_row[row][1])};
-        add_logits<Weight::other>(teacher_row[row], left, right, differences);
+        add_logits<Weight::other>(teacher_row[row], left, right, 1.0F, differences);
       });
     }
     for (int64_t row = begin; row < end; ++row) {
@@ -287,7 +283,7 @@ void team_divergence_gradient(int64_t rows, const bf16* student, const bf16* tea
                               const float* gradients, bf16* student_gradient) {
   const Terms given{{student, stride, &head}, {}};
   const Terms wanted{{teacher, stride, &head}, {}};
-  const ToLogits to_logits{head.n(), 1.0F};
+  const int64_t vocabulary = head.n();
   const Buffer<bf16> slopes(gradient_rows * slope_stride);
   const Buffer<float> sums(gradient_rows * head_transposed.padded_n());
   for_row_blocks(rows, gradient_rows, [&](int64_t begin, int64_t end) {
@@ -297,13 +293,13 @@ void team_divergence_gradient(int64_t rows, const bf16* student, const bf16* tea
         begin, end, stride, head, head_transposed, slopes.get(), sums.get(), student_gradient,
         [=](int64_t panel, bf16* out) {
           panel_rows(begin, end, wanted, panel, true, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
-            to_logits(column, left, right);
+            mark_missing(vocabulary, column, left, right);
             const __m512 normalizer = _mm512_set1_ps(teacher_normalizers[row]);
             of_row[row][0] = exp16(_mm512_sub_ps(left, normalizer));
             of_row[row][1] = exp16(_mm512_sub_ps(right, normalizer));
           });
           panel_rows(begin, end, given, panel, false, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
-            to_logits(column, left, right);
+            mark_missing(vocabulary, column, left, right);
             const __m512 normalizer = _mm512_set1_ps(student_normalizers[row]);
             const __m512 scale = _mm512_set1_ps(gradients[row]);
             left = _mm512_sub_ps(exp16(_mm512_sub_ps(left, normalizer)), of_row[row][0]);
@@ -401,32 +397,44 @@ class Row {
   float largest_ = 0;
 };
 
+void describe_row(const float* logits, int64_t vocabulary, float factor, int32_t id, float& logprob, float& entropy,
+                  float& normalizer) {
+  Running running;
+  running.clear();
+  for (int64_t column = 0; column < vocabulary; column += panel_width) {
+    __m512 left = _mm512_maskz_loadu_ps(columns_below(vocabulary, column), logits + column);
+    __m512 right = _mm512_maskz_loadu_ps(columns_below(vocabulary, column + 16), logits + column + 16);
+    mark_missing(vocabulary, column, left, right);
+    add_logits<Weight::logit>(running, left, right, factor, nullptr);
+  }
+  describe(running, logits[id], factor, logprob, entropy, normalizer);
+}
+
 }  // namespace
 
 void team_sample(int64_t rows, const float* logits, int64_t stride, int64_t vocabulary, float temperature,
-                 const float* uniforms, int32_t* ids) {
+                 const float* uniforms, int32_t* ids, float* logprobs, float* entropies, float* normalizers) {
   const bool greedy = temperature == 0;
+  const float factor = greedy ? 1.0F : 1.0F / temperature;
 #pragma omp for schedule(static)
   for (int64_t row = 0; row < rows; ++row) {
-    ids[row] = Row(logits + row * stride, vocabulary, greedy ? 1.0F : 1.0F / temperature).draw(greedy, uniforms[row]);
+    const float* from = logits + row * stride;
+    ids[row] = Row(from, vocabulary, factor).draw(greedy, uniforms[row]);
+    if (ids[row] < 0) {
+      ids[row] = 0;
+      logprobs[row] = entropies[row] = normalizers[row] = std::numeric_limits<float>::quiet_NaN();
+    } else {
+      describe_row(from, vocabulary, factor, ids[row], logprobs[row], entropies[row], normalizers[row]);
+    }
   }
 }
 
 void team_describe(int64_t rows, const float* logits, int64_t stride, int64_t vocabulary, float temperature,
                    const int32_t* ids, float* logprobs, float* entropies, float* normalizers) {
-  const ToLogits to_logits{vocabulary, 1.0F / temperature};
 #pragma omp for schedule(static)
   for (int64_t row = 0; row < rows; ++row) {
-    const float* from = logits + row * stride;
-    Running running;
-    running.clear();
-    for (int64_t column = 0; column < vocabulary; column += panel_width) {
-      __m512 left = _mm512_maskz_loadu_ps(columns_below(vocabulary, column), from + column);
-      __m512 right = _mm512_maskz_loadu_ps(columns_below(vocabulary, column + 16), from + column + 16);
-      to_logits(column, left, right);
-      add_logits<Weight::logit>(running, left, right, nullptr);
-    }
-    describe(running, from[ids[row]] * to_logits.factor, logprobs[row], entropies[row], normalizers[row]);
+    describe_row(logits + row * stride, vocabulary, 1.0F / temperature, ids[row], logprobs[row], entropies[row],
+                 normalizers[row]);
   }
 }
 

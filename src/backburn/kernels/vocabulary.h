@@ -36,12 +36,14 @@ void team_divergence_gradient(int64_t rows, const bf16* student, const bf16* tea
 
 /// Draws a token a row from logits [rows, vocabulary] f32 (`stride` apart, not yet divided by the temperature): the
 /// first whose cumulative probability passes uniforms[row] ∈ [0, 1) of the whole. Temperature 0 takes the first of the
-/// likeliest tokens. −1 where there is no distribution: a logit is NaN or +∞, or all are −∞.
+/// likeliest tokens; what is said of it is that of temperature 1. The rest is what team_token_logprobs says of the
+/// token, to the last bit, so that an update on sampled tokens need not make their logits again. The logprob is NaN
+/// where there is no distribution: a logit is NaN or +∞, or all are −∞.
 void team_sample(int64_t rows, const float* logits, int64_t stride, int64_t vocabulary, float temperature,
-                 const float* uniforms, int32_t* ids);
+                 const float* uniforms, int32_t* ids, float* logprobs, float* entropies, float* normalizers);
 
-/// What team_token_logprobs says of targets `ids`, to the last bit, where the logits are in memory already: an update
-/// on tokens that were sampled need not make them again. ids in [0, vocabulary), temperature > 0.
+/// The same of tokens `ids` in [0, vocabulary) that were drawn otherwise, from logits that are a distribution.
+/// temperature > 0.
 void team_describe(int64_t rows, const float* logits, int64_t stride, int64_t vocabulary, float temperature,
                    const int32_t* ids, float* logprobs, float* entropies, float* normalizers);
 

@@ -53,10 +53,9 @@ bool is_off(const Json& value) {
 }
 
 void refuse_uncomputed(const Json& json, const std::string& origin) {
-  for (const char* key :
-       {"modules_to_save", "bias", "layer_replication", "fan_in_fan_out", "trainable_token_indices", "target_parameters",
-        "lora_bias", "use_qalora", "use_bdlora", "arrow_config", "alora_invocation_tokens", "megatron_config",
-        "exclude_modules"}) {
+  for (const char* key : {"modules_to_save", "bias", "layer_replication", "fan_in_fan_out", "trainable_token_indices",
+                          "target_parameters", "lora_bias", "use_qalora", "use_bdlora", "arrow_config",
+                          "alora_invocation_tokens", "megatron_config", "exclude_modules"}) {
     auto found = json.find(key);
     if (found != json.end() && !is_off(*found)) {
       fail("{}: \"{}\": {} is not supported (supported: LoRA, rsLoRA and DoRA on linear layers, no trained biases)",
@@ -197,8 +196,8 @@ Adapter load_adapter(const std::filesystem::path& folder, const ModelConfig& con
         if (stored.contains(name + ".lora_A.weight")) largest = std::max(largest, rank_of(name));
       }
     }
-    adapter.alpha *= scale_of(rank, alpha, adapter.use_rslora) /
-                     scale_of(static_cast<double>(largest), alpha, adapter.use_rslora);
+    adapter.alpha *=
+        scale_of(rank, alpha, adapter.use_rslora) / scale_of(static_cast<double>(largest), alpha, adapter.use_rslora);
     adapter.rank = largest;
   }
   const double scale = scale_of(rank, alpha, adapter.use_rslora);

@@ -87,8 +87,8 @@ struct Forward {
   at::Tensor values;  // the critic's, when there is one
 };
 
-// `stale`: other weights have sampled. `recorded`: what the rollout kept, which saves the pass through the layers and the
-// head.
+// `stale`: other weights have sampled. `recorded`: what the rollout kept, which saves the pass through the layers and
+// the head.
 Forward forward(const Learner& learner, const Pass& pass, const GrpoOptions& options, bool stale = false,
                 std::optional<model::Activations> recorded = {}) {
   const Phase phase("forward");

@@ -36,9 +36,9 @@ struct TokenLogprobs {
 TokenLogprobs token_logprobs(const model::Network& network, const at::Tensor& hidden, const at::Tensor& targets,
                              double temperature);
 
-/// The same logprobs with their gradient, where sampling from these weights has found them: of the two products with the
-/// head that token_logprobs and its gradient take, the first is not made again. On kernels alone (runs_on_kernels), where
-/// what was found there has the bits of token_logprobs. logprobs, normalizers [predicted] f32: see SampledToken.
+/// The same logprobs with their gradient, where sampling from these weights has found them: of the two products with
+/// the head that token_logprobs and its gradient take, the first is not made again. On kernels alone (runs_on_kernels),
+/// where what was found there has the bits of token_logprobs. logprobs, normalizers [predicted] f32: see SampledToken.
 at::Tensor sampled_token_logprobs(const model::Network& network, const at::Tensor& hidden, const at::Tensor& targets,
                                   double temperature, const at::Tensor& logprobs, const at::Tensor& normalizers);
 
