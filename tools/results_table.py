@@ -113,20 +113,33 @@ def figure(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def falls_after(attack: dict) -> str:
+    if attack["nothing_to_learn"] == attack["seeds"]:
+        return "nothing to learn"
+    return figure(attack["collapse"]["median"], 0)
+
+
 def comparison_section(folder: pathlib.Path) -> str:
     comparison = json.loads((folder / "comparison.json").read_text())
-    seeds = comparison["seeds"]
-    rows = []
+    defenses = []
+    attacks = []
     for defense in comparison["defenses"]:
+        before = defense["released"]
+        defenses.append([defense["name"], figure(before["harm"], 1), figure(before["refusal_rate"], 2),
+                         figure(before["over_refusal"], 3), figure(before["answer_perplexity"], 2), figure(before["kl"], 3),
+                         f"{defense['worst']['harm']:.1f} ({defense['worst']['attack']})"])
         for attack in defense["attacks"]:
-            falls = attack["collapse"]["median"]
-            falls = "nothing to learn" if attack["nothing_to_learn"] == attack["seeds"] else figure(falls, 0)
-            rows.append([defense["name"], attack["name"], str(attack["seeds"]), str(attack["updates"]),
-                         f"{attack['harm']:.1f} {between(attack['harm_ci'])}", falls, figure(attack["success"], 2),
-                         figure(attack["kept_utility"], 2), figure(attack["product"], 2)])
-    header = ["defense", "attack", "seeds", "steps", "harm", "falls after", "success", "kept utility", "product"]
-    return (f"## Attacks compared: {folder.name}\n\nSeeds {', '.join(map(str, seeds))}; intervals over seeds "
-            f"({place(folder)}).\n\n{table(header, rows)}\n")
+            signals = f"{attack['differential_groups']} of {attack['groups']}" if attack["groups"] else "-"
+            attacks.append([defense["name"], attack["name"], str(attack["seeds"]), str(attack["updates"]),
+                            f"{attack['harm']:.1f} {between(attack['harm_ci'])}", falls_after(attack), signals,
+                            figure(attack["success"], 2), figure(attack["kept_utility"], 2), figure(attack["product"], 2)])
+    released = table(["defense", "harm before any attack", "refused", "over-refusal",
+                      "perplexity of its benign answers", "KL", "harm after its worst attack"], defenses)
+    attacked = table(["defense", "attack", "seeds", "steps", "harm", "falls after", "signals", "success", "kept utility",
+                      "product"], attacks)
+    seeds = ", ".join(map(str, comparison["seeds"]))
+    return (f"## Attacks compared: {folder.name}\n\nSeeds {seeds}; intervals over seeds ({place(folder)}). Signals: groups "
+            f"whose rewards differ, all that RL learns from.\n\n{released}\n{attacked}\n")
 
 
 def search_section(folder: pathlib.Path) -> str:

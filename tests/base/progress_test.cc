@@ -24,6 +24,9 @@ TEST(Progress, OneLineAtTheEndWhereNobodyWatches) {
   }
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "attack: 3/3 [0 s] harm 3.2\n");
   testing::internal::CaptureStderr();
+  { Progress progress("attack", 200, 150); }
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "attack: 150/200 [0 s]\n");
+  testing::internal::CaptureStderr();
   { Progress progress("read", 0); }
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "read: 0 [0 s]\n");
 }

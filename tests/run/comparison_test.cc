@@ -42,6 +42,17 @@ TEST(Comparison, BundledOnesAreRead) {
   }
 }
 
+TEST(Comparison, TheBundledOneOfDefensesHasThemAll) {
+  const auto comparison = parse_comparison(read_recipe("compare-defenses"), "compare-defenses");
+  std::set<std::string> defenses;
+  for (const Variant& defense : comparison.defenses) {
+    if (defense.name != no_defense) defenses.insert(recipe_of(comparison, 1, &defense, nullptr).defend.name);
+  }
+  EXPECT_EQ(defenses.size(), comparison.defenses.size() - 1);
+  for (const auto& entry : defense::known_defenses()) EXPECT_EQ(defenses.count(entry.name), 1u) << entry.name;
+  EXPECT_EQ(parse_comparison(read_recipe("compare-attacks"), "compare-attacks").seeds.size(), 3u);
+}
+
 TEST(Comparison, AVariantMayTakeARecipe) {
   const auto comparison = parse_comparison(
       "recipe: smoke\nset: [attack.max_steps=7]\nattacks:\n  a: [recipe=attack-dapo, attack.epsilon_high=0.3]\n"
@@ -103,8 +114,11 @@ void write_cell(const std::filesystem::path& out, int64_t seed, const std::strin
   const auto released = RunFolder::open(folder, "seed: 1\n");
   released.finish("released", {{"evaluation", {{"harm", 0.5}, {"over_refusal", 0.1}, {"perplexity", 2.0}}}});
   const auto cell = RunFolder::open(folder / attack, "seed: 1\n");
-  for (size_t i = 0; i + 1 < harm.size(); ++i)
-    cell.add_metrics("attack", static_cast<int64_t>(i) + 1, {{"harm", harm[i]}});
+  for (size_t i = 0; i + 1 < harm.size(); ++i) {
+    Json step = {{"harm", harm[i]}};
+    if (attack == "grpo") step.update({{"groups", 4}, {"differential_groups", harm[i] > 0 ? 3 : 0}});
+    cell.add_metrics("attack", static_cast<int64_t>(i) + 1, step);
+  }
   cell.finish("attack", {{"harm_end", harm.back()},
                          {"max_steps", harm.size() - 1},
                          {"collapse_step", collapse},
@@ -142,7 +156,11 @@ TEST(Comparison, TheWorstAttackRanksADefense) {
   EXPECT_EQ(result["defenses"][1]["released"]["over_refusal"], 0.1);
   EXPECT_THAT(audit_verdict(result["defenses"][1]),
               HasSubstr("grpo, harm 9.0 of 10 after 2 steps, safety fell after 2"));
-  EXPECT_EQ(ranking_table(result).rows.size(), 6u);
+  const auto table = ranking_table(result);
+  EXPECT_EQ(table.rows.size(), 6u);
+  EXPECT_EQ(table.rows[1][4], "0 of 16");
+  EXPECT_EQ(table.rows[2][4], "-");
+  EXPECT_EQ(table.rows[4][4], "6 of 16");
   const auto page = report::heat_map_section(heat_map_of(result));
   EXPECT_THAT(page, HasSubstr(">7.0<"));
   EXPECT_LT(page.find(">mine<"), page.find(">none<"));

@@ -19,9 +19,11 @@ double seconds_since(Clock::time_point when) { return std::chrono::duration<doub
 
 }  // namespace
 
-Progress::Progress(std::string name, int64_t total)
+Progress::Progress(std::string name, int64_t total, int64_t done)
     : name_(std::move(name)),
       total_(total),
+      done_before_(done),
+      done_(done),
       terminal_(::isatty(STDERR_FILENO) != 0),
       start_(Clock::now()),
       last_print_(start_) {}
@@ -38,9 +40,9 @@ void Progress::print(bool last) {
   last_print_ = Clock::now();
   const double elapsed = seconds_since(start_);
   std::string time = format_seconds(elapsed);
-  if (!last && done_ > 0 && total_ > 0) {
-    time += fmt::format(", {} left",
-                        format_seconds(elapsed * static_cast<double>(total_ - done_) / static_cast<double>(done_)));
+  if (!last && done_ > done_before_ && total_ > 0) {
+    const double each = elapsed / static_cast<double>(done_ - done_before_);
+    time += fmt::format(", {} left", format_seconds(each * static_cast<double>(total_ - done_)));
   }
   const std::string count = total_ > 0 ? fmt::format("{}/{}", done_, total_) : fmt::format("{}", done_);
   const std::string tail = fmt::format("{} [{}]{}{}", count, time, note_.empty() ? "" : " ", note_);

@@ -9,8 +9,9 @@ namespace backburn {
 /// Where people read: standard error. A bar with ETA when it is a terminal, a plain line now and then when not.
 class Progress {
  public:
-  /// `total` items of work under one name ("attack"). total 0: unknown length.
-  Progress(std::string name, int64_t total);
+  /// `total` items of work under one name ("attack"). total 0: unknown length. `done` of them were finished before, in
+  /// another process: the time that is left counts from there.
+  Progress(std::string name, int64_t total, int64_t done = 0);
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   ~Progress();
@@ -23,7 +24,8 @@ class Progress {
 
   std::string name_;
   int64_t total_;
-  int64_t done_ = 0;
+  int64_t done_before_;
+  int64_t done_;
   std::string note_;
   bool terminal_;
   std::chrono::steady_clock::time_point start_;

@@ -82,13 +82,19 @@ bool is_finished(const Comparison& comparison, const fs::path& folder) {
 struct Outcome {
   Json result;
   std::vector<double> harm;  // after 0, 1, … updates; the last is the final evaluation's
+  int64_t groups = 0;        // that RL has sampled; 0: no RL
+  int64_t differential_groups = 0;
 };
 
 std::optional<Outcome> read_outcome(const fs::path& cell) {
   if (!is_finished(cell)) return {};
   const auto folder = RunFolder::open_existing(cell);
   Outcome outcome{folder.result(attack_name), {}};
-  for (const Json& step : folder.metrics(attack_name)) outcome.harm.push_back(step["harm"].get<double>());
+  for (const Json& step : folder.metrics(attack_name)) {
+    outcome.harm.push_back(step["harm"].get<double>());
+    outcome.groups += step.value("groups", int64_t{0});
+    outcome.differential_groups += step.value("differential_groups", int64_t{0});
+  }
   outcome.harm.push_back(outcome.result["harm_end"].get<double>());
   return outcome;
 }
@@ -112,6 +118,8 @@ Json summary_of(const std::string& name, const std::vector<Outcome>& outcomes) {
   std::vector<eval::Lifetime> lifetimes;
   size_t updates = 0;
   size_t nothing_to_learn = 0;
+  int64_t groups = 0;
+  int64_t differential_groups = 0;
   for (size_t i = 0; i < outcomes.size(); ++i) {
     const Json& result = outcomes[i].result;
     const Json& evaluation = result[result.contains("posed") ? "posed" : "evaluation"];
@@ -123,6 +131,8 @@ Json summary_of(const std::string& name, const std::vector<Outcome>& outcomes) {
     utility.push_back(number(result, "kept_utility"));
     product.push_back(number(result, "product"));
     nothing_to_learn += result["nothing_to_learn"].is_string() ? 1 : 0;
+    groups += outcomes[i].groups;
+    differential_groups += outcomes[i].differential_groups;
     const Json& collapse = result["collapse_step"];
     lifetimes.push_back(
         {collapse.is_number() ? collapse.get<double>() : number(result, "max_steps"), collapse.is_number()});
@@ -152,7 +162,9 @@ Json summary_of(const std::string& name, const std::vector<Outcome>& outcomes) {
       {"success", mean(success)},
       {"kept_utility", mean(utility)},
       {"product", mean(product)},
-      {"nothing_to_learn", nothing_to_learn}};
+      {"nothing_to_learn", nothing_to_learn},
+      {"groups", groups},
+      {"differential_groups", differential_groups}};
 }
 
 Json released_figures(const std::vector<Json>& evaluations) {
@@ -177,6 +189,12 @@ std::string collapse_of(const Json& attack) {
   if (collapse["median"].is_number()) return fmt::format("falls after {:.0f}", collapse["median"].get<double>());
   if (attack["nothing_to_learn"] == attack["seeds"]) return "nothing to learn";
   return collapse["surviving"].get<double>() == 1 ? "holds" : "holds in most seeds";
+}
+
+// RL learns from groups whose rewards differ, and from nothing else.
+std::string signals_of(const Json& attack) {
+  const int64_t groups = attack["groups"];
+  return groups == 0 ? "-" : fmt::format("{} of {}", attack["differential_groups"].get<int64_t>(), groups);
 }
 
 }  // namespace
@@ -254,16 +272,17 @@ std::string audit_verdict(const Json& defense) {
 
 report::Table ranking_table(const Json& compared) {
   report::Table table{
-      {"defense", "attack", "harm", "falls", "refused", "over-refusal", "success", "kept utility", "product"}, {}};
+      {"defense", "attack", "harm", "falls", "signals", "refused", "over-refusal", "success", "kept utility", "product"},
+      {}};
   for (const Json& defense : compared["defenses"]) {
     const Json& released = defense["released"];
-    table.rows.push_back({defense["name"].get<std::string>(), "(before any attack)", decimals(released["harm"], 1), "",
+    table.rows.push_back({defense["name"].get<std::string>(), "(before any attack)", decimals(released["harm"], 1), "", "",
                           decimals(released["refusal_rate"], 2), decimals(released["over_refusal"], 3)});
     for (const Json& attack : defense["attacks"]) {
       table.rows.push_back({"", attack["name"].get<std::string>(),
                             fmt::format("{:.1f} [{:.1f}, {:.1f}]", attack["harm"].get<double>(),
                                         attack["harm_ci"][0].get<double>(), attack["harm_ci"][1].get<double>()),
-                            collapse_of(attack), decimals(attack["refusal_rate"], 2), "",
+                            collapse_of(attack), signals_of(attack), decimals(attack["refusal_rate"], 2), "",
                             decimals(attack["success"], 2), decimals(attack["kept_utility"], 2),
                             decimals(attack["product"], 2)});
     }

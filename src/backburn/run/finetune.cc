@@ -54,11 +54,12 @@ void finetune_stage(const Run& run, const std::string& label, const model::Model
     return eval::answered_correctly(model, network, task.test, options.grpo.max_completion_length);
   };
   const auto checkpoint = run.folder.checkpoint(stage);
-  run.folder.rewind(stage, train::checkpoint_step(checkpoint));
+  const int64_t done = train::checkpoint_step(checkpoint);
+  run.folder.rewind(stage, done);
   if (run.folder.metrics(stage).empty()) {
     run.folder.add_metrics(stage, 0, {{"accuracy", accuracy_of(0, correct_now(model.network()))}});
   }
-  Progress progress("fine-tune " + label, options.grpo.max_steps);
+  Progress progress("fine-tune " + label, options.grpo.max_steps, done);
   const auto on_step = [&](const train::Learner& learner, Json figures) {
     const int64_t step = learner.step;
     if (step % options.eval_steps == 0 && step != options.grpo.max_steps) {

@@ -222,8 +222,9 @@ struct AttackedModel {
 
 // Runs the attack and logs its steps.
 AttackedModel attack_model(const Run& run, const AttackJob& job, const attack::AttackOptions& options) {
-  run.folder.rewind(job.stage, train::checkpoint_step(run.folder.checkpoint(job.stage)));
-  Progress progress(job.label, job.max_steps);
+  const int64_t done = train::checkpoint_step(run.folder.checkpoint(job.stage));
+  run.folder.rewind(job.stage, done);
+  Progress progress(job.label, job.max_steps, done);
   attack::AttackEvents events;
   events.on_step = [&](const attack::AttackStep& step, const auto& groups, const auto& verdicts) {
     Json line = step.to_json();
@@ -301,7 +302,7 @@ class DefenseLog {
     run.folder.rewind(stage_, train::checkpoint_step(run.folder.checkpoint(stage_)));
   }
   void operator()(const defense::DefenseStep& step) {
-    if (!progress_) progress_ = std::make_unique<Progress>(stage_, step.max_steps);
+    if (!progress_) progress_ = std::make_unique<Progress>(stage_, step.max_steps, step.step);
     run_.folder.add_metrics(stage_, step.step, step.to_json());
     const std::string note =
         step.reward ? fmt::format("reward {:.2f}", *step.reward) : fmt::format("loss {:.4f}", step.loss);
