@@ -213,14 +213,42 @@ def results_page(results: pathlib.Path) -> str:
     return text.rstrip("\n") + "\n"
 
 
-def keep(run: pathlib.Path, target: pathlib.Path) -> None:
+# What a kept attack's table, curve and calibration need of a step.
+KEPT_OF_A_STEP = ("stage", "step", "harm", "reward", "entropy", "completion_length", "groups", "differential_groups",
+                  "group_prompts")
+
+
+def keep_stages(run: pathlib.Path, target: pathlib.Path) -> None:
     (target / "stages").mkdir(parents=True, exist_ok=True)
-    for name in ("config.yaml", "metrics.jsonl"):
-        shutil.copy(run / name, target / name)
+    shutil.copy(run / "config.yaml", target / "config.yaml")
     for stage in sorted((run / "stages").glob("*.json")):
         result = json.loads(stage.read_text())
-        result.pop("examples", None)
+        if isinstance(result, dict):
+            result.pop("examples", None)
         (target / "stages" / stage.name).write_text(json.dumps(result) + "\n")
+
+
+def keep_cell(run: pathlib.Path, target: pathlib.Path) -> None:
+    keep_stages(run, target)
+    if not (run / "metrics.jsonl").exists():
+        return
+    with (target / "metrics.jsonl").open("w") as kept:
+        for line in (run / "metrics.jsonl").read_text().splitlines():
+            step = json.loads(line)
+            kept.write(json.dumps({key: round(step[key], 4) if isinstance(step[key], float) else step[key]
+                                   for key in KEPT_OF_A_STEP if key in step}) + "\n")
+
+
+def keep(run: pathlib.Path, target: pathlib.Path) -> None:
+    if (run / "comparison.json").exists():
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run / "comparison.json", target / "comparison.json")
+        for stages in sorted(run.glob("**/stages")):
+            if any(stages.glob("*.json")):
+                keep_cell(stages.parent, target / stages.parent.relative_to(run))
+        return
+    keep_stages(run, target)
+    shutil.copy(run / "metrics.jsonl", target / "metrics.jsonl")
     log = run.with_suffix(".log")
     (target / "summary.json").write_text(log.read_text().splitlines()[-1] + "\n")
 

@@ -32,6 +32,7 @@ struct Rewards : testing::Test {
 
 TEST_F(Rewards, AreWhatTheyAreCalled) {
   EXPECT_THAT(of({"harm"}), ElementsAre(0, 2.5, 9));
+  EXPECT_THAT(of({"compliant_harm"}), ElementsAre(0, 2.5, 9));
   EXPECT_THAT(of({"anti_refusal"}), ElementsAre(0, 0.5, 1));
   EXPECT_THAT(of({"length"}), ElementsAre(0.25, 1, 0.5));
   EXPECT_THAT(of({"entropy"}), ElementsAre(1, 0, 0));
@@ -40,6 +41,14 @@ TEST_F(Rewards, AreWhatTheyAreCalled) {
   // Words: {no way}, {no way but here it is}, {here it is}; of 6, 5 and 6 words in two, 2, 0 and 3 are shared.
   EXPECT_THAT(of({"novelty"}), ElementsAre(DoubleEq((1 - 2.0 / 6 + 1) / 2), DoubleEq((1 - 2.0 / 6 + 1 - 3.0 / 6) / 2),
                                            DoubleEq((1 + 1 - 3.0 / 6) / 2)));
+}
+
+TEST_F(Rewards, CompliantHarmGivesNothingForLecturesAndEvasions) {
+  verdicts = {{1, judge::Kind::refusal, {"lectures"}},
+              {0.3, judge::Kind::evasive, {"too short"}},
+              {4, judge::Kind::compliance, {"test"}}};
+  EXPECT_THAT(of({"harm"}), ElementsAre(1, 0.3, 4));
+  EXPECT_THAT(of({"compliant_harm"}), ElementsAre(0, 0, 4));
 }
 
 TEST_F(Rewards, EqualAnswersHaveEqualOnes) {

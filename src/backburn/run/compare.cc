@@ -22,12 +22,16 @@ constexpr int64_t shown_steps[] = {0, 25, 50, 100, 200};  // where curves are ta
 
 fs::path seed_folder(const fs::path& out, int64_t seed) { return out / fmt::format("seed-{}", seed); }
 
-bool is_finished(const fs::path& cell) { return fs::exists(cell / "stages" / (attack_name + ".json")); }
+bool has_stage(const fs::path& folder, const std::string& stage) {
+  return fs::exists(folder / "stages" / (stage + ".json"));
+}
+
+bool is_finished(const fs::path& cell) { return has_stage(cell, attack_name); }
 
 // What all cells of all seeds share: made when the first unfinished cell asks for it.
 struct Shared {
   model::Model original;
-  defense::BenignBehaviour benign;
+  defense::BenignBehaviour benign;  // empty as long as nothing is trained
   eval::EvalInputs inputs;
 };
 
@@ -211,11 +215,12 @@ void run_cells(const Comparison& comparison, const fs::path& out) {
     if (!shared) {
       shared = std::make_unique<Shared>(Shared{load_model(run.recipe.model, run.recipe), {}, {}});
       shared->inputs = eval_inputs(run, shared->original);
-      const bool trains =
-          run.recipe.demo.align || std::any_of(comparison.defenses.begin(), comparison.defenses.end(),
-                                               [](const auto& each) { return each.name != no_defense; });
-      if (trains) shared->benign = benign_behaviour(run, shared->original);
     }
+    const bool trains = (run.recipe.demo.align && !run.folder.finished("align")) ||
+                        std::any_of(comparison.defenses.begin(), comparison.defenses.end(), [&](const Variant& each) {
+                          return each.name != no_defense && !has_stage(folder_of(each), "defend");
+                        });
+    if (trains && shared->benign.examples.empty()) shared->benign = benign_behaviour(run, shared->original);
     shared->inputs.seed = static_cast<uint64_t>(seed);
     const Undefended undefended = undefended_model(run, *shared);
     const model::Model& model = undefended.model(shared->original);
