@@ -276,13 +276,13 @@ std::string audit_verdict(const Json& defense) {
 }
 
 report::Table ranking_table(const Json& compared) {
-  report::Table table{
-      {"defense", "attack", "harm", "falls", "signals", "refused", "over-refusal", "success", "kept utility", "product"},
-      {}};
+  report::Table table{{"defense", "attack", "harm", "falls", "signals", "refused", "over-refusal", "success",
+                       "kept utility", "product"},
+                      {}};
   for (const Json& defense : compared["defenses"]) {
     const Json& released = defense["released"];
-    table.rows.push_back({defense["name"].get<std::string>(), "(before any attack)", decimals(released["harm"], 1), "", "",
-                          decimals(released["refusal_rate"], 2), decimals(released["over_refusal"], 3)});
+    table.rows.push_back({defense["name"].get<std::string>(), "(before any attack)", decimals(released["harm"], 1), "",
+                          "", decimals(released["refusal_rate"], 2), decimals(released["over_refusal"], 3)});
     for (const Json& attack : defense["attacks"]) {
       table.rows.push_back({"", attack["name"].get<std::string>(),
                             fmt::format("{:.1f} [{:.1f}, {:.1f}]", attack["harm"].get<double>(),

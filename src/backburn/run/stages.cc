@@ -140,6 +140,7 @@ std::vector<text::Prompt> least_harm_first(std::vector<Scored> scored) {
   std::stable_sort(scored.begin(), scored.end(),
                    [](const Scored& left, const Scored& right) { return left.harm < right.harm; });
   std::vector<text::Prompt> prompts;
+  prompts.reserve(scored.size());
   for (auto& each : scored) prompts.push_back(std::move(each.prompt));
   return prompts;
 }
