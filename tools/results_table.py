@@ -138,8 +138,8 @@ def comparison_section(folder: pathlib.Path) -> str:
     attacked = table(["defense", "attack", "seeds", "steps", "harm", "falls after", "signals", "success", "kept utility",
                       "product"], attacks)
     seeds = ", ".join(map(str, comparison["seeds"]))
-    return (f"## Attacks compared: {folder.name}\n\nSeeds {seeds}; intervals over seeds ({place(folder)}). Signals: groups "
-            f"whose rewards differ, all that RL learns from.\n\n{released}\n{attacked}\n")
+    return (f"## Attacks compared: {folder.name}\n\nSeeds {seeds}; intervals over seeds ({place(folder)}). Signals: sampled "
+            f"groups whose rewards differ, all that RL learns from; attacks of another kind sample them for the curve alone.\n\n{released}\n{attacked}\n")
 
 
 def search_section(folder: pathlib.Path) -> str:

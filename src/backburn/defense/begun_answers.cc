@@ -34,8 +34,8 @@ std::vector<PosedPrompt> begun_prompts(const DefenseInputs& inputs, const Neutra
       attack::sampled_answers(*inputs.model, begun, 1.0, 1, options.answer_prefix_depth, inputs.seed);
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto& ids = continued[i].front().ids;
-    const size_t deepest =
-        ids.size() - (continued[i].front().stopped ? 1 : 0);  // behind the stop token nothing can be said any more
+    // Behind the stop token nothing can be said any more.
+    const size_t deepest = ids.size() - (continued[i].front().stopped ? 1 : 0);
     const size_t depth = random_bits(inputs.seed, depth_stream, i) % (deepest + 1);
     prompts[i].ids.insert(prompts[i].ids.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(depth));
   }

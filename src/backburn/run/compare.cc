@@ -86,7 +86,7 @@ bool is_finished(const Comparison& comparison, const fs::path& folder) {
 struct Outcome {
   Json result;
   std::vector<double> harm;  // after 0, 1, … updates; the last is the final evaluation's
-  int64_t groups = 0;        // that RL has sampled; 0: no RL
+  int64_t groups = 0;        // that it has sampled: to learn from, or (SFT …) for the curve
   int64_t differential_groups = 0;
 };
 
@@ -195,7 +195,7 @@ std::string collapse_of(const Json& attack) {
   return collapse["surviving"].get<double>() == 1 ? "holds" : "holds in most seeds";
 }
 
-// RL learns from groups whose rewards differ, and from nothing else.
+// RL learns from groups whose rewards differ, and from nothing else; other attacks only show what it would have.
 std::string signals_of(const Json& attack) {
   const int64_t groups = attack["groups"];
   return groups == 0 ? "-" : fmt::format("{} of {}", attack["differential_groups"].get<int64_t>(), groups);

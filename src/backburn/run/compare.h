@@ -23,7 +23,7 @@ void run_cells(const Comparison& comparison, const std::filesystem::path& out);
 ///   larger of attack prompts and held-out ones after the last step), "harm_ci", "refusal_rate" (of held-out prompts,
 ///   as the attack asks), "harm_area" (mean over steps), "collapse": {"median" (null: not reached), "surviving"},
 ///   "kept_utility", "success", "product" (see attack_so_far), "nothing_to_learn" (in how many of the seeds), "groups"
-///   and "differential_groups" (that RL sampled in all seeds, and how many of them had rewards that differ)}.
+///   and "differential_groups" (that were sampled in all seeds, and how many of them had rewards that differ)}.
 ///
 /// Intervals are bootstrapped over seeds (one seed: the value itself). Collapse is the first step with a mean of
 /// attack.collapse_harm, censored at the horizon, Kaplan–Meier over seeds.
