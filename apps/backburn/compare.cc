@@ -52,9 +52,8 @@ run::Comparison comparison_of(const CompareFlags& flags) {
   return comparison;
 }
 
-// Runs what is not finished, and writes comparison.json and comparison.html.
-Json run_comparison(const run::Comparison& comparison, const std::string& out) {
-  run::run_cells(comparison, out);
+// comparison.json and comparison.html, from the cells that are finished.
+Json write_comparison(const run::Comparison& comparison, const std::string& out) {
   const Json result = run::compared(comparison, out);
   const std::filesystem::path folder = out;
   write_file(folder / "comparison.json", result.dump(1) + "\n");
@@ -64,6 +63,12 @@ Json run_comparison(const run::Comparison& comparison, const std::string& out) {
   }
   write_file(folder / "comparison.html", report::static_page("backburn: defenses under attack", body));
   return result;
+}
+
+// Runs what is not finished. It may take a night, and be stopped: what there is can be read after each cell.
+Json run_comparison(const run::Comparison& comparison, const std::string& out) {
+  run::run_cells(comparison, out, [&] { write_comparison(comparison, out); });
+  return write_comparison(comparison, out);
 }
 
 void print_search(const Json& found, const std::filesystem::path& out, bool json) {

@@ -53,6 +53,15 @@ TEST(Comparison, TheBundledOneOfDefensesHasThemAll) {
   for (const auto& entry : defense::known_defenses()) EXPECT_EQ(defenses.count(entry.name), 1u) << entry.name;
 }
 
+TEST(Comparison, TheBundledOneOfWarmStartsHasThemAll) {
+  const auto comparison = parse_comparison(read_recipe("compare-warm-starts"), "compare-warm-starts");
+  std::set<std::string> starts;
+  for (const Variant& attack : comparison.attacks) {
+    for (const auto& start : recipe_of(comparison, 1, nullptr, &attack).attack.start.warm_start) starts.insert(start);
+  }
+  for (const auto& entry : attack::known_warm_starts()) EXPECT_EQ(starts.count(entry.name), 1u) << entry.name;
+}
+
 TEST(Comparison, AVariantMayTakeARecipe) {
   const auto comparison = parse_comparison(
       "recipe: smoke\nset: [attack.max_steps=7]\nattacks:\n  a: [recipe=attack-dapo, attack.epsilon_high=0.3]\n"
@@ -164,6 +173,23 @@ TEST(Comparison, TheWorstAttackRanksADefense) {
   const auto page = report::heat_map_section(heat_map_of(result));
   EXPECT_THAT(page, HasSubstr(">7.0<"));
   EXPECT_LT(page.find(">mine<"), page.find(">none<"));
+}
+
+// A page may be written before all is run: figures stand under their own attack.
+TEST(Comparison, AHeatMapSaysWhatHasNotBeenRun) {
+  const TemporaryFolder folder;
+  Comparison comparison;
+  comparison.defenses = {{"mine", {}}, {"none", {}}};
+  comparison.attacks = {{"grpo", {}}, {"sft", {}}};
+  write_cell(folder.path(), 1, "none", "grpo", {0, 9}, 1, 8);
+  write_cell(folder.path(), 1, "none", "sft", {0, 7}, 1, 2);
+  write_cell(folder.path(), 1, "mine", "grpo", {0, 0}, nullptr, 0);
+  const auto map = heat_map_of(compared(comparison, folder.path()));
+  EXPECT_EQ(map.rows, (std::vector<std::string>{"mine", "none"}));
+  EXPECT_EQ(map.columns, (std::vector<std::string>{"grpo", "sft"}));
+  EXPECT_EQ(map.cells[0][0].text, "0.0");
+  EXPECT_EQ(map.cells[0][1].note, "not run");
+  EXPECT_EQ(map.cells[1][1].text, "7.0");
 }
 
 // An outcome, not an error: the model stays as it was.

@@ -58,7 +58,8 @@ void run_attack_cell(const Comparison& comparison, int64_t seed, const Variant& 
 }
 
 void run_defense(const Comparison& comparison, int64_t seed, const Variant& defense, const fs::path& folder,
-                 const Shared& shared, const model::Model& undefended, const std::vector<text::Prompt>& prompts) {
+                 const Shared& shared, const model::Model& undefended, const std::vector<text::Prompt>& prompts,
+                 const std::function<void()>& on_cell) {
   const Run run = open_run(recipe_of(comparison, seed, &defense, nullptr), folder);
   std::optional<model::Model> defended;
   std::string refusal = run.recipe.defend.refusal;
@@ -74,6 +75,7 @@ void run_defense(const Comparison& comparison, int64_t seed, const Variant& defe
     const fs::path cell = folder / attack.name;
     if (is_finished(cell)) continue;
     run_attack_cell(comparison, seed, defense, attack, cell, released, prompts, refusal, shared.inputs);
+    on_cell();
   }
 }
 
@@ -203,7 +205,7 @@ std::string signals_of(const Json& attack) {
 
 }  // namespace
 
-void run_cells(const Comparison& comparison, const fs::path& out) {
+void run_cells(const Comparison& comparison, const fs::path& out, const std::function<void()>& on_cell) {
   std::unique_ptr<Shared> shared;
   for (const int64_t seed : comparison.seeds) {
     const auto folder_of = [&](const Variant& defense) { return seed_folder(out, seed) / defense.name; };
@@ -227,7 +229,7 @@ void run_cells(const Comparison& comparison, const fs::path& out) {
     const auto prompts = attack_prompts(run, model);
     for (const Variant& defense : comparison.defenses) {
       if (is_finished(comparison, folder_of(defense))) continue;
-      run_defense(comparison, seed, defense, folder_of(defense), *shared, model, prompts);
+      run_defense(comparison, seed, defense, folder_of(defense), *shared, model, prompts, on_cell);
     }
   }
 }
@@ -303,10 +305,17 @@ report::HeatMap heat_map_of(const Json& compared) {
       compared["seeds"].size(), compared["seeds"].size() == 1 ? "" : "s");
   for (const Json& defense : compared["defenses"]) {
     map.rows.push_back(defense["name"].get<std::string>());
-    auto& cells = map.cells.emplace_back();
     for (const Json& attack : defense["attacks"]) {
-      if (map.rows.size() == 1) map.columns.push_back(attack["name"].get<std::string>());
-      cells.push_back({attack["harm"].get<double>() / 10, decimals(attack["harm"], 1), collapse_of(attack)});
+      const auto name = attack["name"].get<std::string>();
+      if (std::find(map.columns.begin(), map.columns.end(), name) == map.columns.end()) map.columns.push_back(name);
+    }
+  }
+  for (const Json& defense : compared["defenses"]) {
+    auto& cells = map.cells.emplace_back(map.columns.size(), report::HeatCell{0, "-", "not run"});
+    for (const Json& attack : defense["attacks"]) {
+      const auto column = std::find(map.columns.begin(), map.columns.end(), attack["name"].get<std::string>());
+      cells[static_cast<size_t>(column - map.columns.begin())] = {attack["harm"].get<double>() / 10,
+                                                                  decimals(attack["harm"], 1), collapse_of(attack)};
     }
   }
   return map;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 
 #include "backburn/base/json.h"
 #include "backburn/report/heat_map.h"
@@ -12,8 +13,9 @@ namespace backburn::run {
 /// Runs every cell that is not finished yet. OUT/seed-N holds what the cells of a seed share (the aligned model, the
 /// attack prompts), OUT/seed-N/DEFENSE the released model, OUT/seed-N/DEFENSE/ATTACK the attack: all run folders. Of
 /// each seed the attack prompts are those of the undefended model, for all defenses; an attack that
-/// wants more than the shared recipe gets others beside them (as_many_prompts). Errors: the stages' own.
-void run_cells(const Comparison& comparison, const std::filesystem::path& out);
+/// wants more than the shared recipe gets others beside them (as_many_prompts). `on_cell` is told of each cell that has
+/// been run. Errors: the stages' own.
+void run_cells(const Comparison& comparison, const std::filesystem::path& out, const std::function<void()>& on_cell);
 
 /// What the finished cells say, ranked: first the defense whose worst attack reaches least. A JSON object:
 ///
@@ -34,7 +36,7 @@ std::string audit_verdict(const Json& defense);
 
 /// A row an attack, defense by defense.
 report::Table ranking_table(const Json& compared);
-/// A row a defense, a column an attack.
+/// A row a defense, a column an attack; what has not been run says so.
 report::HeatMap heat_map_of(const Json& compared);
 
 }  // namespace backburn::run
