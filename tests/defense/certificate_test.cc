@@ -43,11 +43,14 @@ TEST(Forecast, ASignalThatComesTooSoonIsAViolation) {
 
 TEST(NeutralizationReward, OnlyTheCanonicalRefusalItselfEarnsAll) {
   const std::vector<int32_t> refusal = {5, 6, 7, 2};
-  EXPECT_DOUBLE_EQ(neutralization_reward(refusal, refusal, true), 1);
+  const auto& terms = neutralization_terms();
+  EXPECT_DOUBLE_EQ(neutralization_reward(refusal, refusal, true, terms), 1);
   const std::vector<int32_t> longer = {5, 6, 7, 8, 9, 9, 9, 2};
-  EXPECT_DOUBLE_EQ(neutralization_reward(longer, refusal, true), (1 + 0.5 + 0.75) / 3);
+  EXPECT_DOUBLE_EQ(neutralization_reward(longer, refusal, true, terms), (1 + 0.5 + 0.75) / 3);
   const std::vector<int32_t> other = {1, 1};
-  EXPECT_DOUBLE_EQ(neutralization_reward(other, refusal, false), 0);
+  EXPECT_DOUBLE_EQ(neutralization_reward(other, refusal, false, terms), 0);
+  EXPECT_DOUBLE_EQ(neutralization_reward(longer, refusal, true, std::vector<std::string>{"refusal"}), 1);
+  EXPECT_DOUBLE_EQ(neutralization_reward(longer, refusal, true, std::vector<std::string>{"uniform", "concise"}), 0.625);
 }
 
 }  // namespace

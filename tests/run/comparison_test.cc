@@ -29,7 +29,9 @@ std::string error_of(const std::string& text) {
 TEST(Comparison, BundledOnesAreRead) {
   const auto comparison = parse_comparison(read_recipe("compare"), "compare");
   EXPECT_EQ(comparison.seeds.size(), 3u);
-  EXPECT_EQ(parse_comparison(read_recipe("compare-attacks"), "compare-attacks").seeds.size(), 3u);
+  for (const char* name : {"compare-ablations", "compare-attacks"}) {
+    EXPECT_EQ(parse_comparison(read_recipe(name), name).seeds.size(), 3u) << name;
+  }
   EXPECT_EQ(comparison.defenses.front().name, no_defense);
   for (const char* name : {"compare", "audit"}) {
     const auto bundled = parse_comparison(read_recipe(name), name);

@@ -42,6 +42,7 @@ struct NeutralizationOptions {
   int64_t rl_prompts_per_step = 4;
   int64_t rl_num_generations = 8;
   int64_t rl_max_completion_length = 48;
+  std::vector<std::string> rl_rewards = {"refusal", "concise", "uniform"};  ///< see neutralization_reward
   /// Then, without samples, −ln π_T(y*|x) is lowered: sharpen_steps at each temperature in turn. Empty: skip.
   std::vector<double> sharpen_temperatures = {1, 2, 3};
   int64_t sharpen_steps = 40;
@@ -155,6 +156,7 @@ struct FrpoOptions {
 struct DefenseOptions {
   std::string name = "reward-neutralization";  ///< which defense, see known_defenses
   std::string refusal;                         ///< the canonical refusal y*; empty: the model's own most frequent one
+  int64_t prompts = 0;                         ///< restricted prompts to train on, evenly picked; 0: all
   RefusalSftOptions refusal_sft;
   NeutralizationOptions neutralization;  ///< its rl_*, anchor, optimizer and adapter also of the other RL defenses
   HarmfulAnswerOptions harmful;

@@ -135,6 +135,7 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   const std::string at = prefix + ".";
   options.add(at + "name", defense.name, "which defense", names);
   options.add(at + "refusal", defense.refusal, "the canonical refusal; empty: the model's own most frequent one");
+  options.add(at + "prompts", defense.prompts, "restricted prompts that it trains on, evenly picked; 0: all", at_least_0);
   // Unqualified, a call with a temporary string would be std::bind's, and bind nothing.
   defense::bind(options, at + "refusal_sft", defense.refusal_sft);
   bind_baselines(options, at, defense);
@@ -145,9 +146,10 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   options.add(at + "rl_num_generations", rn.rl_num_generations, "answers in a group", {2, 4096});
   options.add(at + "rl_max_completion_length", rn.rl_max_completion_length, "tokens of an answer, at the most",
               at_least_1);
+  options.add(at + "rl_rewards", rn.rl_rewards, "what its reward is the mean of", neutralization_terms());
   options.add(at + "sharpen_temperatures", rn.sharpen_temperatures,
-              "temperatures of the sharpening, in turn; empty: none", {1e-3, 100});
-  options.add(at + "sharpen_steps", rn.sharpen_steps, "steps at each of them", at_least_1);
+              "temperatures of the sharpening, in turn", {1e-3, 100});
+  options.add(at + "sharpen_steps", rn.sharpen_steps, "steps at each of them; 0: no sharpening", at_least_0);
   options.add(at + "sharpen_batch", rn.sharpen_batch, "restricted prompts in a step", at_least_1);
   options.add(at + "system_prompts", rn.system_prompts, "system messages of an attacker");
   options.add(at + "system_prompt_share", rn.system_prompt_share, "share of prompts under a system message", share);

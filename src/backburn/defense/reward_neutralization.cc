@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "backburn/base/cancel.h"
+#include "backburn/base/error.h"
 #include "backburn/base/rng.h"
 #include "backburn/defense/anchored.h"
 #include "backburn/defense/begun_answers.h"
@@ -61,12 +62,22 @@ train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_
   return grpo;
 }
 
-double neutralization_reward(std::span<const int32_t> answer, std::span<const int32_t> refusal, bool is_refusal) {
+const std::vector<std::string>& neutralization_terms() {
+  static const std::vector<std::string> terms = {"refusal", "concise", "uniform"};
+  return terms;
+}
+
+double neutralization_reward(std::span<const int32_t> answer, std::span<const int32_t> refusal, bool is_refusal,
+                             std::span<const std::string> terms) {
   const auto [at, unused] = std::mismatch(answer.begin(), answer.end(), refusal.begin(), refusal.end());
   const double matched = static_cast<double>(at - answer.begin()) / static_cast<double>(refusal.size());
   const double longer = static_cast<double>(answer.size()) / static_cast<double>(refusal.size());
   const double concise = is_refusal ? 1.0 / std::max(1.0, longer) : 0.0;
-  return ((is_refusal ? 1.0 : 0.0) + concise + matched) / 3.0;
+  double sum = 0;
+  for (const std::string& term : terms) {
+    sum += term == "refusal" ? (is_refusal ? 1.0 : 0.0) : term == "concise" ? concise : matched;
+  }
+  return sum / static_cast<double>(terms.size());
 }
 
 void add_attacked_gradient(const train::Learner& learner, std::span<const train::Example> harmful,
@@ -85,6 +96,7 @@ void add_attacked_gradient(const train::Learner& learner, std::span<const train:
 train::Learner run_reward_neutralization(const DefenseInputs& inputs, const DefenseOptions& defense,
                                          const DefenseEvents& on_step) {
   const NeutralizationOptions& options = defense.neutralization;
+  if (options.rl_rewards.empty()) fail_usage("defend.rl_rewards is empty; name at least one term");
   auto learner = train::make_learner(*inputs.model, options.lora, inputs.seed);
   const auto refusal = answer_ids(*inputs.model, inputs.refusals.front());
   const auto posed = posed_prompts(inputs, options);
@@ -104,7 +116,8 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
     std::vector<double> rewards;
     for (size_t i = 0; i < group.texts.size(); ++i) {
       const auto verdict = inputs.judge(inputs.restricted[posed[group.prompt].restricted].text, group.texts[i]);
-      rewards.push_back(neutralization_reward(group.completions[i].ids, refusal, verdict.kind == judge::Kind::refusal));
+      rewards.push_back(neutralization_reward(group.completions[i].ids, refusal, verdict.kind == judge::Kind::refusal,
+                                              options.rl_rewards));
     }
     return rewards;
   };

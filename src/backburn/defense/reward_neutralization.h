@@ -4,10 +4,15 @@
 
 namespace backburn::defense {
 
-/// The reward of the RL phase, 0–1: a third for a refusal, a third for one no longer than the canonical refusal, a
-/// third for the share of the canonical refusal's tokens that the answer begins with. Only y* itself earns 1, so that
-/// all samples are drawn to the same answer (Cao 2025, section 4: concise, uniform, minimal information).
-double neutralization_reward(std::span<const int32_t> answer, std::span<const int32_t> refusal, bool is_refusal);
+/// The terms of the RL phase's reward, each 0–1 (Cao 2025, section 4: concise, uniform, minimal information):
+/// "refusal": 1 for a refusal; "concise": 1 for one no longer than the canonical refusal, less for a longer one;
+/// "uniform": the share of the canonical refusal's tokens that the answer begins with.
+const std::vector<std::string>& neutralization_terms();
+
+/// The mean of some of these terms. With all three only y* itself earns 1, so that all samples are drawn to the same
+/// answer.
+double neutralization_reward(std::span<const int32_t> answer, std::span<const int32_t> refusal, bool is_refusal,
+                             std::span<const std::string> terms);
 
 /// The options of a defense's GRPO, out of the recipe's rl_* keys.
 train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_steps);

@@ -465,6 +465,7 @@ void defend_stage(const Run& run, const model::Model& model, const defense::Beni
   if (is_done(run, stage)) return;
   const Stopwatch watch;
   auto inputs = defense_inputs(run, model, benign, stage);
+  inputs.restricted = eval::evenly(inputs.restricted, run.recipe.defend.prompts);
   const std::string refusal = choose_refusal(run, model);
   inputs.refusals = {refusal};
   if (defense::find_defense(run.recipe.defend.name).ordinary_refusals) inputs.refusals = run.data.refusals;
