@@ -58,7 +58,7 @@ results: build  ## docs/results.md from results/
 	tools/results_table.py --write docs/results.md
 
 lint: configure  ## clang-format and clang-tidy on changed files; ALL=1: on all
-	@tools/setup.sh packages clang-format clang-tidy
+	@tools/setup.sh packages clang-format clang-tidy libomp-dev  # the last has the omp.h that clang-tidy looks for
 	@ALL='$(ALL)' JOBS=$(JOBS) tools/lint.sh $(BUILD)
 
 format:  ## clang-format all C++ in place

@@ -36,8 +36,8 @@ struct BenchFlags {
 // Before it is written to: packed weights are in huge pages too (kernels/huge_pages.h), and are read the faster for it.
 void in_huge_pages(const at::Tensor& memory) {
   constexpr size_t page = 4096;
-  const auto begin = reinterpret_cast<size_t>(memory.data_ptr()) / page * page;
-  madvise(reinterpret_cast<void*>(begin), memory.nbytes() / page * page, MADV_HUGEPAGE);
+  auto* begin = static_cast<char*>(memory.data_ptr());
+  madvise(begin - reinterpret_cast<size_t>(begin) % page, memory.nbytes() / page * page, MADV_HUGEPAGE);
 }
 
 // What this machine can do at best: LibTorch's largest products in the type that models compute in, and reading memory

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "backburn/base/error.h"
+#include "backburn/generate/cuts.h"
 #include "backburn/kernels/cpu.h"
 #include "backburn/kernels/parallel.h"
 #include "backburn/kernels/vocabulary.h"
@@ -16,27 +17,14 @@
 namespace backburn::generate {
 namespace {
 
-// Sets the probabilities that top_k, top_p and min_p cut to zero. Returns what is left of the mass.
+// Sets the probabilities that are cut to zero. Returns what is left of the mass.
 double truncate(std::span<float> probabilities, const SamplingOptions& options) {
-  const float largest = *std::max_element(probabilities.begin(), probabilities.end());
-  const float floor = static_cast<float>(options.min_p) * largest;
-  std::vector<int32_t> order;
-  for (size_t i = 0; i < probabilities.size(); ++i) {
-    if (probabilities[i] > 0 && probabilities[i] >= floor) order.push_back(static_cast<int32_t>(i));
-  }
-  // Ties go to the smaller id, so that the result does not depend on the sort.
-  std::sort(order.begin(), order.end(), [&](int32_t left, int32_t right) {
-    return probabilities[left] != probabilities[right] ? probabilities[left] > probabilities[right] : left < right;
-  });
-  size_t keep = order.size();
-  if (options.top_k > 0) keep = std::min(keep, static_cast<size_t>(options.top_k));
-  double mass = 0;
-  size_t kept = 0;
-  while (kept < keep && (kept == 0 || mass < options.top_p)) mass += probabilities[order[kept++]];
-  std::vector<float> cut(probabilities.size(), 0.0F);
-  for (size_t i = 0; i < kept; ++i) cut[order[i]] = probabilities[order[i]];
-  std::copy(cut.begin(), cut.end(), probabilities.begin());
-  return mass;
+  const Kept kept = kept_tokens(std::span<const float>(probabilities), options);
+  std::vector<float> left;
+  for (const int32_t id : kept.ids) left.push_back(probabilities[id]);
+  std::fill(probabilities.begin(), probabilities.end(), 0.0F);
+  for (size_t i = 0; i < left.size(); ++i) probabilities[kept.ids[i]] = left[i];
+  return kept.mass;
 }
 
 // The first token whose cumulative probability passes `target`; the last possible one if rounding left none.
@@ -121,7 +109,7 @@ std::vector<SampledToken> sample(const at::Tensor& device_logits, std::span<cons
                                  const SamplingOptions& options) {
   const at::NoGradGuard no_grad;
   const auto logits = device_logits.cpu().contiguous();
-  const bool cut = options.temperature != 0 && (options.top_k > 0 || options.top_p < 1.0 || options.min_p > 0.0);
+  const bool cut = options.temperature != 0 && cuts(options);
   const auto sampled = kernels::available() && !cut ? sample_with_kernel(logits, uniforms, options.temperature)
                                                     : sample_in_order(logits, uniforms, options, cut);
   const auto broken = [](const SampledToken& token) { return !(token.logprob <= 0); };

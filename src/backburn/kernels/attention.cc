@@ -302,9 +302,9 @@ void team_attend_gradient(const HeadShape& shape, const int64_t* trees, int64_t 
                           const Sight* sights, const bf16* out, const float* log_sums, const bf16* out_gradient,
                           float* qkv_gradient) {
   const int64_t repeat = shape.heads / shape.key_value_heads;
-  const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   const int64_t width = shape.width();
   with_registers(shape.head_dim, [&](auto registers) {
+    const float scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
     const int64_t scores_stride = trees[tree_count] + 16;
     const Buffer<float> scores(2 * scores_size(trees[tree_count]));
 #pragma omp for schedule(dynamic)
@@ -319,10 +319,11 @@ void team_attend_gradient(const HeadShape& shape, const int64_t* trees, int64_t 
         for (int64_t head = key_value_head * repeat; head < end; head += at_once) {
           const int64_t at = token * shape.queries() + head * shape.head_dim;
           const int64_t place = token * width + head * shape.head_dim;
+          const float* sums = log_sums + token * shape.heads + head;
+          const bf16 *answer = out + at, *answer_gradient = out_gradient + at;
           with_heads(end - head < at_once ? end - head : at_once, [&](auto count) {
-            attend_gradient<registers.value, count.value>(qkv + place, seen.runs, seen.first_tokens, 2, scale,
-                                                          log_sums + token * shape.heads + head, out + at,
-                                                          out_gradient + at, scores.get(), scores_stride,
+            attend_gradient<registers.value, count.value>(qkv + place, seen.runs, seen.first_tokens, 2, scale, sums,
+                                                          answer, answer_gradient, scores.get(), scores_stride,
                                                           {qkv_gradient + place, keys, keys + shape.keys(), width});
           });
         }

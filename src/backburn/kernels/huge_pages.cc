@@ -34,7 +34,8 @@ std::shared_ptr<bf16[]> HugePages::take(int64_t count) {
     void* begin =
         mmap(nullptr, static_cast<size_t>(mapped), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (begin == MAP_FAILED) throw std::bad_alloc();
-    auto* aligned = reinterpret_cast<bf16*>(rounded_up(reinterpret_cast<int64_t>(begin), page));
+    const auto address = reinterpret_cast<int64_t>(begin);
+    auto* aligned = reinterpret_cast<bf16*>(static_cast<char*>(begin) + (rounded_up(address, page) - address));
     madvise(aligned, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // refused: pages of 4 KiB, as without it
     block_ = {aligned, [=](bf16*) { munmap(begin, static_cast<size_t>(mapped)); }};
     used_ = touched_ = 0;

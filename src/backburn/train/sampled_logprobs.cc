@@ -8,52 +8,25 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <stdexcept>
 
 #include "backburn/base/phases.h"
+#include "backburn/generate/cuts.h"
 
 namespace backburn::train {
 namespace {
 
 constexpr int64_t rows_at_once = 64;  // of logits: [64, 152k] f32 is 39 MB
 
-// Tokens that are sorted at first; most distributions need no more.
-constexpr size_t least_sorted = 64;
-
-bool cuts(const generate::SamplingOptions& sampling) {
-  return sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0;
-}
-
-// ln of what is left after the cuts, and whether `target` is among it. logprobs: ln p of the whole distribution.
+// ln of the target's share of what is left after the cuts. logprobs: ln p of the whole distribution.
 double kept_logprob(std::span<const double> logprobs, int64_t target, const generate::SamplingOptions& sampling) {
-  const double largest = *std::max_element(logprobs.begin(), logprobs.end());
-  const double floor =
-      sampling.min_p > 0 ? largest + std::log(sampling.min_p) : -std::numeric_limits<double>::infinity();
-  std::vector<size_t> order;
-  for (size_t i = 0; i < logprobs.size(); ++i) {
-    if (logprobs[i] >= floor) order.push_back(i);
-  }
-  // Ties go to the smaller id, as in generate::sample.
-  const auto likelier = [&](size_t left, size_t right) {
-    return logprobs[left] != logprobs[right] ? logprobs[left] > logprobs[right] : left < right;
-  };
-  size_t most = order.size();
-  if (sampling.top_k > 0) most = std::min(most, static_cast<size_t>(sampling.top_k));
-  double mass = 0;
-  bool has_target = false;
-  size_t sorted = 0;
-  for (size_t kept = 0; kept < most && (kept == 0 || mass < sampling.top_p); ++kept) {
-    if (kept == sorted) {
-      const size_t end = std::min(order.size(), std::max(least_sorted, 2 * sorted));
-      const auto at = [&](size_t index) { return order.begin() + static_cast<std::ptrdiff_t>(index); };
-      std::partial_sort(at(sorted), at(end), order.end(), likelier);
-      sorted = end;
-    }
-    mass += std::exp(logprobs[order[kept]]);
-    has_target = has_target || order[kept] == static_cast<size_t>(target);
-  }
-  return has_target ? logprobs[static_cast<size_t>(target)] - std::log(mass) : -std::numeric_limits<double>::infinity();
+  std::vector<double> probabilities;
+  probabilities.reserve(logprobs.size());
+  for (const double logprob : logprobs) probabilities.push_back(std::exp(logprob));
+  const auto kept = generate::kept_tokens(std::span<const double>(probabilities), sampling);
+  const bool has_target = std::find(kept.ids.begin(), kept.ids.end(), target) != kept.ids.end();
+  return has_target ? logprobs[static_cast<size_t>(target)] - std::log(kept.mass)
+                    : -std::numeric_limits<double>::infinity();
 }
 
 // ln π(target) row by row; logits [rows, vocab] f32.
@@ -68,7 +41,7 @@ std::vector<double> row_logprobs(const at::Tensor& logits, std::span<const int64
                                         static_cast<size_t>(vocabulary));
       const int64_t target = targets[static_cast<size_t>(row)];
       found[static_cast<size_t>(row)] =
-          cuts(sampling) ? kept_logprob(all, target, sampling) : all[static_cast<size_t>(target)];
+          generate::cuts(sampling) ? kept_logprob(all, target, sampling) : all[static_cast<size_t>(target)];
     }
   });
   return found;
