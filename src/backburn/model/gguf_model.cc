@@ -84,20 +84,21 @@ Stored find_stored(const GgufFile& file, const ModelConfig& config, const NamedW
 at::Tensor read_tensor(const GgufFile& file, const ModelConfig& config, const NamedWeight& wanted, Storage storage,
                        at::ScalarType dtype) {
   const std::string origin = file.path().string();
-  const auto [stored, bytes] = find_stored(file, config, wanted);
-  const std::string& name = stored->name;
-  const bool same_type = (stored->type == GgmlType::f32 && dtype == at::kFloat) ||
-                         (stored->type == GgmlType::bf16 && dtype == at::kBFloat16);
+  const Stored found = find_stored(file, config, wanted);
+  const GgufTensor& stored = *found.tensor;
+  const std::span<const std::byte> bytes = found.bytes;
+  const bool same_type = (stored.type == GgmlType::f32 && dtype == at::kFloat) ||
+                         (stored.type == GgmlType::bf16 && dtype == at::kBFloat16);
   if (same_type && storage.as_ours()) {
-    at::Tensor view = view_bytes(file.mapping(*stored), bytes, wanted.shape, dtype);
-    check_finite(view, name, origin);
+    at::Tensor view = view_bytes(file.mapping(stored), bytes, wanted.shape, dtype);
+    check_finite(view, stored.name, origin);
     return view;
   }
 
   const int64_t width = storage.width(wanted.shape);
   const int64_t rows = c10::multiply_integers(wanted.shape) / width;
-  if (width % static_cast<int64_t>(ggml_block_values(stored->type)) != 0) {
-    fail("{}: tensor \"{}\" is a bias stored as {}, expected F32", origin, name, ggml_type_name(stored->type));
+  if (width % static_cast<int64_t>(ggml_block_values(stored.type)) != 0) {
+    fail("{}: tensor \"{}\" is a bias stored as {}, expected F32", origin, stored.name, ggml_type_name(stored.type));
   }
   const size_t row_bytes = bytes.size() / static_cast<size_t>(rows);
   const auto row_size = static_cast<size_t>(width);
@@ -108,7 +109,7 @@ at::Tensor read_tensor(const GgufFile& file, const ModelConfig& config, const Na
       const auto blocks = bytes.subspan(static_cast<size_t>(row) * row_bytes, row_bytes);
       const int64_t target = storage.our_row(row) * width;
       const auto convert = [&](auto* out) {
-        dequantize(stored->type, blocks, values);
+        dequantize(stored.type, blocks, values);
         for (size_t i = 0; i < row_size; ++i) out[i] = values[i] - storage.added;
       };
       if (dtype == at::kFloat) {
@@ -119,7 +120,7 @@ at::Tensor read_tensor(const GgufFile& file, const ModelConfig& config, const Na
     }
   });
   release_pages(bytes);
-  check_finite(tensor, name, origin);
+  check_finite(tensor, stored.name, origin);
   return tensor;
 }
 

@@ -47,6 +47,7 @@ class MatrixReader {
     for (const Projection member : projections_of(which)) places.push_back(&projection(layer, member));
     const auto rows = read(places, type_);
     std::vector<Tensor> bytes;
+    bytes.reserve(rows.size());
     for (const QuantizedRows& each : rows) bytes.push_back(each.bytes);
     return quantized_matrix(rows.front().type, joined(which, bytes));
   }

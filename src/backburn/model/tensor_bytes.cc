@@ -60,9 +60,11 @@ void check_finite(const at::Tensor& tensor, const std::string& name, const std::
 
 void release_pages(std::span<const std::byte> bytes) {
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = (reinterpret_cast<uintptr_t>(bytes.data()) + page - 1) / page * page;
-  const auto end = (reinterpret_cast<uintptr_t>(bytes.data()) + bytes.size()) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  auto* data = const_cast<std::byte*>(bytes.data());
+  const auto address = reinterpret_cast<uintptr_t>(data);
+  const auto begin = (address + page - 1) / page * page;
+  const auto end = (address + bytes.size()) / page * page;
+  if (begin < end) ::madvise(data + (begin - address), end - begin, MADV_DONTNEED);
 }
 
 }  // namespace backburn::model
