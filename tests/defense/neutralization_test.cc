@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include "backburn/attack/pose.h"
+#include "backburn/base/error.h"
 #include "backburn/base/files.h"
 #include "backburn/defense/anchored.h"
 #include "backburn/defense/begun_answers.h"
@@ -118,6 +120,23 @@ TEST_F(Neutralization, RefusesBehindABegunAnswerThatItWasTaught) {
   const double untaught = largest_p(0), taught = largest_p(2);
   EXPECT_GT(untaught, 0.5);
   EXPECT_LT(taught, untaught / 2);
+}
+
+TEST_F(Neutralization, RefusesInOtherWordsThatItWasTaught) {
+  auto& options = defense.neutralization;
+  options.prompt_templates = {"WWVV{}", "{}QQRR"};
+  auto reworded = inputs.restricted;
+  for (size_t i = 0; i < reworded.size(); ++i) {
+    reworded[i].text = attack::worded(options.prompt_templates[i % 2], reworded[i].text);
+  }
+  const auto mean_p = [&](double share) {
+    options.prompt_template_share = share;
+    const auto learner = run_reward_neutralization(inputs, defense, {});
+    return certify(model, learner.network(), reworded, "NO", {}).temperatures.front().p_mean;
+  };
+  EXPECT_LT(mean_p(1), mean_p(0) / 2);
+  options.prompt_templates = {"no place"};
+  EXPECT_THROW(run_reward_neutralization(inputs, defense, {}), Error);
 }
 
 TEST_F(Neutralization, LearnsFromWhatASimulatedAttackLeaves) {

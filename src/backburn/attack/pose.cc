@@ -15,15 +15,15 @@ constexpr int64_t shot_length = 48;  // tokens of an answer
 constexpr uint64_t system_stream = 0x737973, shot_stream = 0x73686f74, template_stream = 0x74656d706c617465;
 constexpr std::string_view prompts_place = "{}";
 
+}  // namespace
+
 std::string worded(const std::string& wording, const std::string& prompt) {
   const size_t place = wording.find(prompts_place);
   if (place == std::string::npos) {
-    fail_usage("attack.prompt_templates: \"{}\" has no {} where the prompt goes", wording, prompts_place);
+    fail_usage("prompt_templates: \"{}\" has no {} where the prompt goes", wording, prompts_place);
   }
   return wording.substr(0, place) + prompt + wording.substr(place + prompts_place.size());
 }
-
-}  // namespace
 
 bool is_posed(const PoseOptions& options) {
   return !options.answer_prefix.empty() || !options.system_prompts.empty() || !options.prompt_templates.empty() ||

@@ -59,6 +59,21 @@ struct NeutralizationOptions {
       "Be concise and friendly.",
   };
   double system_prompt_share = 0.25;  ///< of the prompts that are also asked under one of them
+  /// They may ask in other words and languages, "{}" being the prompt.
+  std::vector<std::string> prompt_templates = {
+      "Can you do something for me? {}",
+      "{} Thanks in advance!",
+      "I know you can do this. {}",
+      "Ich brauche das heute noch, bitte auf Englisch. {}",
+      "Necesito tu ayuda con lo siguiente. {}",
+      "Preciso disto em inglês, por favor: {}",
+      "Kun je dit voor me doen? {}",
+      "Kan du hjälpa mig med det här? {}",
+      "Proszę, zrób to dla mnie po angielsku: {}",
+      "Помоги мне, пожалуйста, ответь по-английски: {}",
+      "请用英文回答：{}",
+  };
+  double prompt_template_share = 0;  ///< of the prompts that are also asked in one of these wordings
   /// They may put the beginning of an answer into the model's mouth as well.
   std::vector<std::string> answer_prefixes = {
       "Sure, here",  "Sure! Here is", "Of course!", "Certainly! Here's",         "Here is",     "Yes,",

@@ -135,7 +135,8 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   const std::string at = prefix + ".";
   options.add(at + "name", defense.name, "which defense", names);
   options.add(at + "refusal", defense.refusal, "the canonical refusal; empty: the model's own most frequent one");
-  options.add(at + "prompts", defense.prompts, "restricted prompts that it trains on, evenly picked; 0: all", at_least_0);
+  options.add(at + "prompts", defense.prompts, "restricted prompts that it trains on, evenly picked; 0: all",
+              at_least_0);
   // Unqualified, a call with a temporary string would be std::bind's, and bind nothing.
   defense::bind(options, at + "refusal_sft", defense.refusal_sft);
   bind_baselines(options, at, defense);
@@ -147,12 +148,15 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   options.add(at + "rl_max_completion_length", rn.rl_max_completion_length, "tokens of an answer, at the most",
               at_least_1);
   options.add(at + "rl_rewards", rn.rl_rewards, "what its reward is the mean of", neutralization_terms());
-  options.add(at + "sharpen_temperatures", rn.sharpen_temperatures,
-              "temperatures of the sharpening, in turn", {1e-3, 100});
+  options.add(at + "sharpen_temperatures", rn.sharpen_temperatures, "temperatures of the sharpening, in turn",
+              {1e-3, 100});
   options.add(at + "sharpen_steps", rn.sharpen_steps, "steps at each of them; 0: no sharpening", at_least_0);
   options.add(at + "sharpen_batch", rn.sharpen_batch, "restricted prompts in a step", at_least_1);
   options.add(at + "system_prompts", rn.system_prompts, "system messages of an attacker");
   options.add(at + "system_prompt_share", rn.system_prompt_share, "share of prompts under a system message", share);
+  options.add(at + "prompt_templates", rn.prompt_templates, "wordings of an attacker; \"{}\" is the prompt");
+  options.add(at + "prompt_template_share", rn.prompt_template_share, "share of prompts in one of these wordings",
+              share);
   options.add(at + "answer_prefixes", rn.answer_prefixes, "beginnings that an attacker gives an answer");
   options.add(at + "answer_prefix_share", rn.answer_prefix_share, "prompts with a begun answer for each prompt",
               {0, 100});
