@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <stdexcept>
 
-#include "backburn/attack/pose.h"
 #include "backburn/base/error.h"
 #include "backburn/base/files.h"
 #include "backburn/defense/anchored.h"
@@ -13,6 +12,7 @@
 #include "backburn/defense/certificate.h"
 #include "backburn/defense/reward_neutralization.h"
 #include "backburn/defense/shadow.h"
+#include "backburn/text/wordings.h"
 #include "model/tiny_model.h"
 
 namespace backburn::defense {
@@ -127,7 +127,7 @@ TEST_F(Neutralization, RefusesInOtherWordsThatItWasTaught) {
   options.prompt_templates = {"WWVV{}", "{}QQRR"};
   auto reworded = inputs.restricted;
   for (size_t i = 0; i < reworded.size(); ++i) {
-    reworded[i].text = attack::worded(options.prompt_templates[i % 2], reworded[i].text);
+    reworded[i].text = text::worded(options.prompt_templates[i % 2], reworded[i].text);
   }
   const auto mean_p = [&](double share) {
     options.prompt_template_share = share;

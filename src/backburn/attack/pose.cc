@@ -4,8 +4,8 @@
 
 #include "backburn/attack/attack.h"
 #include "backburn/attack/demonstrations.h"
-#include "backburn/base/error.h"
 #include "backburn/base/rng.h"
+#include "backburn/text/wordings.h"
 
 namespace backburn::attack {
 namespace {
@@ -13,17 +13,8 @@ namespace {
 constexpr int64_t shots_in_pool = 16;
 constexpr int64_t shot_length = 48;  // tokens of an answer
 constexpr uint64_t system_stream = 0x737973, shot_stream = 0x73686f74, template_stream = 0x74656d706c617465;
-constexpr std::string_view prompts_place = "{}";
 
 }  // namespace
-
-std::string worded(const std::string& wording, const std::string& prompt) {
-  const size_t place = wording.find(prompts_place);
-  if (place == std::string::npos) {
-    fail_usage("prompt_templates: \"{}\" has no {} where the prompt goes", wording, prompts_place);
-  }
-  return wording.substr(0, place) + prompt + wording.substr(place + prompts_place.size());
-}
 
 bool is_posed(const PoseOptions& options) {
   return !options.answer_prefix.empty() || !options.system_prompts.empty() || !options.prompt_templates.empty() ||
@@ -59,7 +50,7 @@ std::vector<std::vector<text::Message>> conversations(const AttackInputs& inputs
     if (!options.prompt_templates.empty()) {
       const auto which =
           random_bits(inputs.seed, stream_of({template_stream, at}), i) % options.prompt_templates.size();
-      prompt = worded(options.prompt_templates[which], prompt);
+      prompt = text::worded(options.prompt_templates[which], prompt);
     }
     messages.push_back({"user", std::move(prompt)});
   }

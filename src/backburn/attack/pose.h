@@ -21,9 +21,6 @@ struct PoseOptions {
   int64_t few_shot = 0;  ///< benign questions with the model's own answers before each prompt, drawn anew at each step
 };
 
-/// A prompt in other words: `wording` with the prompt where "{}" stands. Errors: a wording without that place (usage).
-std::string worded(const std::string& wording, const std::string& prompt);
-
 /// Whether prompts are asked otherwise than plainly.
 bool is_posed(const PoseOptions& options);
 

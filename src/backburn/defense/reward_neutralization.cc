@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
-#include <optional>
 
-#include "backburn/attack/pose.h"
 #include "backburn/base/cancel.h"
 #include "backburn/base/error.h"
 #include "backburn/base/rng.h"
@@ -14,39 +12,31 @@
 #include "backburn/defense/begun_answers.h"
 #include "backburn/defense/harmful_answers.h"
 #include "backburn/defense/shadow.h"
+#include "backburn/text/wordings.h"
 
 namespace backburn::defense {
 namespace {
 
 constexpr uint64_t attack_stream = 0x61747461636b;
 
-// For a share of the prompts one of the variants: which; none for the others.
-std::optional<size_t> variant_of(size_t prompt, size_t variants, double share, uint64_t seed, uint64_t share_stream,
-                                 uint64_t variant_stream) {
-  if (variants == 0 || uniform(seed, share_stream, prompt) >= share) return {};
-  return random_bits(seed, variant_stream, prompt) % variants;
-}
-
 // Each prompt by itself, then some of them again under a system message, in other words, and with an answer that has
 // begun.
 std::vector<PosedPrompt> posed_prompts(const DefenseInputs& inputs, const NeutralizationOptions& options) {
   const auto& restricted = inputs.restricted;
   const auto& systems = options.system_prompts;
-  const auto& wordings = options.prompt_templates;
   std::vector<PosedPrompt> prompts;
   for (size_t i = 0; i < restricted.size(); ++i) {
     prompts.push_back({i, model::chat_prompt(*inputs.model, restricted[i].text)});
   }
   for (size_t i = 0; i < restricted.size(); ++i) {
-    const auto which =
-        variant_of(i, systems.size(), options.system_prompt_share, inputs.seed, 0x737973, 0x73797374656d);
-    if (which) prompts.push_back({i, model::chat_prompt(*inputs.model, restricted[i].text, systems[*which])});
+    if (systems.empty() || uniform(inputs.seed, 0x737973, i) >= options.system_prompt_share) continue;
+    const auto which = random_bits(inputs.seed, 0x73797374656d, i) % systems.size();
+    prompts.push_back({i, model::chat_prompt(*inputs.model, restricted[i].text, systems[which])});
   }
   for (size_t i = 0; i < restricted.size(); ++i) {
-    const auto which =
-        variant_of(i, wordings.size(), options.prompt_template_share, inputs.seed, 0x776f7264, 0x776f7264696e67);
-    if (which) {
-      prompts.push_back({i, model::chat_prompt(*inputs.model, attack::worded(wordings[*which], restricted[i].text))});
+    for (const std::string& text :
+         text::reworded(restricted[i].text, i, options.prompt_templates, options.prompt_template_share, inputs.seed)) {
+      prompts.push_back({i, model::chat_prompt(*inputs.model, text)});
     }
   }
   for (auto& begun : begun_prompts(inputs, options)) prompts.push_back(std::move(begun));

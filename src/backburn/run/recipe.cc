@@ -87,6 +87,8 @@ Options options_of(Recipe& recipe) {
               "questions with choices (.jsonl), for evaluations; empty: bundled");
   options.add("data.anchor_prompts", recipe.data.anchor_prompts, "benign training prompts that anchor; 0: all",
               at_least_0);
+  options.add("data.anchor_template_share", recipe.data.anchor_template_share,
+              "prompts in one of defend.prompt_templates beside each of these", {0, 100});
   options.add("data.anchor_answer_length", recipe.data.anchor_answer_length, "tokens of their answers", at_least_1);
   defense::bind(options, "align", recipe.align);
   attack::bind(options, "attack", recipe.attack);

@@ -20,6 +20,7 @@ struct DataOptions {
   std::string multiple_choice;        ///< questions with choices, for evaluations
   int64_t anchor_prompts = 400;       ///< benign training prompts whose answers are the anchor; 0: all
   int64_t anchor_answer_length = 16;  ///< tokens of such an answer, at the most
+  double anchor_template_share = 0;   ///< benign prompts in one of defend.prompt_templates beside each of these
 };
 
 /// What `backburn demo` does beside the stages' own options.

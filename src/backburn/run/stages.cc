@@ -14,6 +14,7 @@
 #include "backburn/model/hugging_face.h"
 #include "backburn/model/peft.h"
 #include "backburn/model/quantized_weights.h"
+#include "backburn/text/wordings.h"
 
 namespace backburn::run {
 namespace {
@@ -325,7 +326,14 @@ Run open_run(const Recipe& recipe, const std::filesystem::path& folder) {
 }
 
 defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& teacher) {
-  const auto prompts = eval::evenly(run.data.benign_train, run.recipe.data.anchor_prompts);
+  auto prompts = eval::evenly(run.data.benign_train, run.recipe.data.anchor_prompts);
+  // What restricted prompts are refused in, benign ones must be answered in.
+  for (size_t i = 0, count = prompts.size(); i < count; ++i) {
+    for (auto& text : text::reworded(prompts[i].text, i, run.recipe.defend.neutralization.prompt_templates,
+                                     run.recipe.data.anchor_template_share, static_cast<uint64_t>(run.recipe.seed))) {
+      prompts.push_back({prompts[i].id, std::move(text), prompts[i].split, prompts[i].group});
+    }
+  }
   Progress progress("benign answers", static_cast<int64_t>(prompts.size()));
   int64_t done = 0;
   return train::taught(teacher.network(),

@@ -1,0 +1,34 @@
+#include "backburn/text/wordings.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "backburn/base/error.h"
+#include "backburn/base/rng.h"
+
+namespace backburn::text {
+namespace {
+
+constexpr std::string_view prompts_place = "{}";
+constexpr uint64_t wording_stream = 0x776f7264;
+
+}  // namespace
+
+std::string worded(const std::string& wording, const std::string& prompt) {
+  const size_t place = wording.find(prompts_place);
+  if (place == std::string::npos) {
+    fail_usage("prompt_templates: \"{}\" has no {} where the prompt goes", wording, prompts_place);
+  }
+  return wording.substr(0, place) + prompt + wording.substr(place + prompts_place.size());
+}
+
+std::vector<std::string> reworded(const std::string& prompt, size_t index, const std::vector<std::string>& wordings,
+                                  double share, uint64_t seed) {
+  const auto order = shuffled(wordings.size(), seed, stream_of({wording_stream, index}));
+  const auto wanted = static_cast<size_t>(share + uniform(seed, wording_stream, index));
+  std::vector<std::string> texts;
+  for (size_t i = 0; i < std::min(wanted, order.size()); ++i) texts.push_back(worded(wordings[order[i]], prompt));
+  return texts;
+}
+
+}  // namespace backburn::text
