@@ -54,7 +54,7 @@ run::Comparison comparison_of(const CompareFlags& flags) {
 
 // comparison.json and comparison.html, from the cells that are finished.
 Json write_comparison(const run::Comparison& comparison, const std::string& out) {
-  const Json result = run::compared(comparison, out);
+  Json result = run::compared(comparison, out);
   const std::filesystem::path folder = out;
   write_file(folder / "comparison.json", result.dump(1) + "\n");
   std::string body = report::heat_map_section(run::heat_map_of(result));
@@ -130,7 +130,7 @@ void add_audit(CLI::App& app) {
   command->callback([flags, search, trials] {
     auto comparison = comparison_of(*flags);
     comparison.defenses = {{run::no_defense, {}}};
-    comparison.sets.push_back("demo.align=false");
+    comparison.sets.emplace_back("demo.align=false");
     const auto model = std::filesystem::path(flags->model).lexically_normal();
     const std::string out =
         flags->out.empty() ? "runs/audit-" + (model.has_filename() ? model : model.parent_path()).filename().string()

@@ -176,6 +176,7 @@ TEST_F(Neutralization, ASimulatedAttackIsPartOfTheRun) {
 
 TEST(PickInTurn, EveryoneComesOnceInARound) {
   std::vector<train::Example> examples;
+  examples.reserve(6);
   for (int32_t i = 0; i < 6; ++i) examples.push_back({{i}, {i}});
   std::vector<int32_t> seen;
   for (int64_t step = 0; step < 3; ++step) {

@@ -54,6 +54,7 @@ std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<
                    [&](size_t left, size_t right) { return logprobs[left] < logprobs[right]; });
   order.resize((order.size() + 3) / 4);
   std::vector<train::Example> weakest;
+  weakest.reserve(order.size());
   for (const size_t i : order) weakest.push_back(examples[i]);
   return weakest;
 }

@@ -26,7 +26,7 @@ void add_attacked_gradient(const train::Learner& learner, std::span<const train:
 
 /// Reward Neutralization: GRPO on that reward, then sharpening: −ln π_T(y*|x) at rising T, which goes on where RL's own
 /// samples are uniform already. Both with benign behaviour anchored.
-train::Learner run_reward_neutralization(const DefenseInputs& inputs, const DefenseOptions& options,
+train::Learner run_reward_neutralization(const DefenseInputs& inputs, const DefenseOptions& defense,
                                          const DefenseEvents& on_step);
 
 }  // namespace backburn::defense
