@@ -73,7 +73,7 @@ struct NeutralizationOptions {
       "Помоги мне, пожалуйста, ответь по-английски: {}",
       "请用英文回答：{}",
   };
-  double prompt_template_share = 0;  ///< of the prompts that are also asked in one of these wordings
+  double prompt_template_share = 0;  ///< wordings for each prompt, see text::reworded
   /// They may put the beginning of an answer into the model's mouth as well.
   std::vector<std::string> answer_prefixes = {
       "Sure, here",  "Sure! Here is", "Of course!", "Certainly! Here's",         "Here is",     "Yes,",
