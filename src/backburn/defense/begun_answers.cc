@@ -1,10 +1,8 @@
 #include "backburn/defense/begun_answers.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "backburn/attack/demonstrations.h"
 #include "backburn/base/rng.h"
+#include "backburn/text/wordings.h"
 
 namespace backburn::defense {
 
@@ -18,17 +16,17 @@ std::vector<PosedPrompt> begun_prompts(const DefenseInputs& inputs, const Neutra
   std::vector<std::vector<int32_t>> prefixes;
   for (const auto& text : options.answer_prefixes) prefixes.push_back(inputs.model->tokenizer.encode(text, false));
   for (size_t i = 0; i < inputs.restricted.size(); ++i) {
-    const double rounded = std::floor(options.answer_prefix_share + uniform(inputs.seed, share_stream, i));
     const auto asked = model::chat_prompt(*inputs.model, inputs.restricted[i].text);
-    const auto order = shuffled(prefixes.size(), inputs.seed, stream_of({prefix_stream, i}));
-    for (size_t k = 0; k < std::min(static_cast<size_t>(rounded), order.size()); ++k) {
+    for (const size_t which :
+         text::variants_of(i, prefixes.size(), options.answer_prefix_share, inputs.seed, share_stream, prefix_stream)) {
       auto& ids = prompts.emplace_back(PosedPrompt{i, asked}).ids;
-      ids.insert(ids.end(), prefixes[order[k]].begin(), prefixes[order[k]].end());
+      ids.insert(ids.end(), prefixes[which].begin(), prefixes[which].end());
     }
   }
   if (options.answer_prefix_depth == 0) return prompts;
 
   std::vector<std::vector<int32_t>> begun;
+  begun.reserve(prompts.size());
   for (const auto& prompt : prompts) begun.push_back(prompt.ids);
   const auto continued =
       attack::sampled_answers(*inputs.model, begun, 1.0, 1, options.answer_prefix_depth, inputs.seed);

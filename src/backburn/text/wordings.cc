@@ -22,12 +22,20 @@ std::string worded(const std::string& wording, const std::string& prompt) {
   return wording.substr(0, place) + prompt + wording.substr(place + prompts_place.size());
 }
 
+std::vector<size_t> variants_of(size_t index, size_t count, double share, uint64_t seed, uint64_t share_stream,
+                                uint64_t order_stream) {
+  auto order = shuffled(count, seed, stream_of({order_stream, index}));
+  const auto wanted = static_cast<size_t>(share + uniform(seed, share_stream, index));
+  order.resize(std::min(wanted, order.size()));
+  return order;
+}
+
 std::vector<std::string> reworded(const std::string& prompt, size_t index, const std::vector<std::string>& wordings,
                                   double share, uint64_t seed) {
-  const auto order = shuffled(wordings.size(), seed, stream_of({wording_stream, index}));
-  const auto wanted = static_cast<size_t>(share + uniform(seed, wording_stream, index));
   std::vector<std::string> texts;
-  for (size_t i = 0; i < std::min(wanted, order.size()); ++i) texts.push_back(worded(wordings[order[i]], prompt));
+  for (const size_t which : variants_of(index, wordings.size(), share, seed, wording_stream, wording_stream)) {
+    texts.push_back(worded(wordings[which], prompt));
+  }
   return texts;
 }
 
