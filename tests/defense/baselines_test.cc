@@ -229,7 +229,7 @@ TEST_F(Baselines, AnExtendedRefusalHasThreePartsInOrder) {
 
 TEST_F(Baselines, CircuitBreakersTurnHarmfulStatesAndKeepBenignOnes) {
   options.circuit_breakers.layers = {0.5, 1};
-  options.refusal_sft.max_steps = 60;
+  options.refusal_sft.max_steps = 100;
   const auto learner = run("circuit-breakers");
   const std::vector<size_t> layers = {0, 1};
   const auto states = [&](const model::Network& network, std::span<const train::Example> examples) {

@@ -63,6 +63,8 @@ TEST_F(Neutralization, TheWeakestPromptRefusesMore) {
 }
 
 TEST_F(Neutralization, AStoppedRunGoesOnToTheSameBits) {
+  inputs.wordings = {"WWVV{}", "{}QQRR", "X{}Y"};  // other ones in each round
+  defense.neutralization.wording_share = 1;
   const auto whole = run_reward_neutralization(inputs, defense, {});
   const auto folder = std::filesystem::temp_directory_path() / "backburn_neutralization_test";
   std::filesystem::create_directories(folder);
@@ -124,18 +126,18 @@ TEST_F(Neutralization, RefusesBehindABegunAnswerThatItWasTaught) {
 
 TEST_F(Neutralization, RefusesInOtherWordsThatItWasTaught) {
   auto& options = defense.neutralization;
-  options.prompt_templates = {"WWVV{}", "{}QQRR"};
+  inputs.wordings = {"WWVV{}", "{}QQRR"};
   auto reworded = inputs.restricted;
   for (size_t i = 0; i < reworded.size(); ++i) {
-    reworded[i].text = text::worded(options.prompt_templates[i % 2], reworded[i].text);
+    reworded[i].text = text::worded(inputs.wordings[i % 2], reworded[i].text);
   }
   const auto mean_p = [&](double share) {
-    options.prompt_template_share = share;
+    options.wording_share = share;
     const auto learner = run_reward_neutralization(inputs, defense, {});
     return certify(model, learner.network(), reworded, "NO", {}).temperatures.front().p_mean;
   };
   EXPECT_LT(mean_p(1), mean_p(0) / 2);
-  options.prompt_templates = {"no place"};
+  inputs.wordings = {"no place"};
   EXPECT_THROW(run_reward_neutralization(inputs, defense, {}), Error);
 }
 

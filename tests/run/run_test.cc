@@ -63,6 +63,24 @@ TEST(Data, BundledActivitiesAreNeverInBothSplits) {
   EXPECT_EQ(data.questions.size(), 200u);
 }
 
+TEST(Data, TheAttacksWordingsAreNotAmongThoseThatTrainingUses) {
+  Recipe attacked;
+  options_of(attacked).load_yaml(read_recipe("attack-paraphrases"), "attack-paraphrases");
+  const auto data = load_data({});
+  EXPECT_GE(data.wordings.size(), 50u);
+  for (const auto& wording : attacked.attack.pose.prompt_templates) {
+    EXPECT_THAT(data.wordings, testing::Not(testing::Contains(wording)));
+  }
+}
+
+TEST(Data, AWordingWithoutAPlaceForThePromptNamesItsLine) {
+  const TemporaryFolder folder;
+  DataOptions options;
+  options.wordings = (folder.path() / "mine.txt").string();
+  write_file(options.wordings, "Please: {}\n\nHello\n");
+  EXPECT_THAT(error_of([&] { load_data(options); }), HasSubstr("mine.txt:3: \"Hello\" has no \"{}\""));
+}
+
 TEST(Data, OutrightPromptsAreForTrainingAlone) {
   DataOptions options;
   const auto without = load_data(options);

@@ -154,9 +154,9 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   options.add(at + "sharpen_batch", rn.sharpen_batch, "restricted prompts in a step", at_least_1);
   options.add(at + "system_prompts", rn.system_prompts, "system messages of an attacker");
   options.add(at + "system_prompt_share", rn.system_prompt_share, "share of prompts under a system message", share);
-  options.add(at + "prompt_templates", rn.prompt_templates, "wordings of an attacker; \"{}\" is the prompt");
-  options.add(at + "prompt_template_share", rn.prompt_template_share,
-              "prompts in such a wording for each restricted prompt", {0, 100});
+  options.add(at + "wording_share", rn.wording_share,
+              "prompts in one of data.wordings for each restricted prompt, others in every round of ten steps",
+              {0, 100});
   options.add(at + "answer_prefixes", rn.answer_prefixes, "beginnings that an attacker gives an answer");
   options.add(at + "answer_prefix_share", rn.answer_prefix_share, "prompts with a begun answer for each prompt",
               {0, 100});

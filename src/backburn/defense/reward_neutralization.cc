@@ -17,10 +17,9 @@
 namespace backburn::defense {
 namespace {
 
-constexpr uint64_t attack_stream = 0x61747461636b;
+constexpr uint64_t attack_stream = 0x61747461636b, wording_stream = 0x726f756e64;
 
-// Each prompt by itself, then some of them again under a system message, in other words, and with an answer that has
-// begun.
+// Each prompt by itself, then some of them again under a system message and with an answer that has begun.
 std::vector<PosedPrompt> posed_prompts(const DefenseInputs& inputs, const NeutralizationOptions& options) {
   const auto& restricted = inputs.restricted;
   const auto& systems = options.system_prompts;
@@ -33,14 +32,19 @@ std::vector<PosedPrompt> posed_prompts(const DefenseInputs& inputs, const Neutra
     const auto which = random_bits(inputs.seed, 0x73797374656d, i) % systems.size();
     prompts.push_back({i, model::chat_prompt(*inputs.model, restricted[i].text, systems[which])});
   }
-  for (size_t i = 0; i < restricted.size(); ++i) {
-    for (const std::string& text :
-         text::reworded(restricted[i].text, i, options.prompt_templates, options.prompt_template_share, inputs.seed)) {
+  for (auto& begun : begun_prompts(inputs, options)) prompts.push_back(std::move(begun));
+  return prompts;
+}
+
+// … and some in other words, other ones in each round: an attacker has more wordings than a batch has places, and
+// a model that is always shown the same few learns those.
+void add_reworded(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs, double share, int64_t round) {
+  const uint64_t seed = random_bits(inputs.seed, wording_stream, static_cast<uint64_t>(round));
+  for (size_t i = 0; i < inputs.restricted.size(); ++i) {
+    for (const std::string& text : text::reworded(inputs.restricted[i].text, i, inputs.wordings, share, seed)) {
       prompts.push_back({i, model::chat_prompt(*inputs.model, text)});
     }
   }
-  for (auto& begun : begun_prompts(inputs, options)) prompts.push_back(std::move(begun));
-  return prompts;
 }
 
 // The quarter of the examples whose answers are least likely at temperature T: what an attacker would find first, and
@@ -110,14 +114,21 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   if (options.rl_rewards.empty()) fail_usage("defend.rl_rewards is empty; name at least one term");
   auto learner = train::make_learner(*inputs.model, options.lora, inputs.seed);
   const auto refusal = answer_ids(*inputs.model, inputs.refusals.front());
-  const auto posed = posed_prompts(inputs, options);
+  const auto always_posed = posed_prompts(inputs, options);
+  std::vector<PosedPrompt> posed;
   std::vector<std::vector<int32_t>> prompts;
-  std::vector<train::Example> examples;
-  for (const auto& each : posed) {
-    prompts.push_back(each.ids);
-    examples.push_back({each.ids, refusal});
-  }
-  std::vector<train::Example> weakest, harmful;
+  std::vector<train::Example> examples, weakest, harmful;
+  const auto begin_round = [&](int64_t round) {
+    posed = always_posed;
+    add_reworded(posed, inputs, options.wording_share, round);
+    prompts.clear();
+    examples.clear();
+    weakest.clear();
+    for (const auto& each : posed) {
+      prompts.push_back(each.ids);
+      examples.push_back({each.ids, refusal});
+    }
+  };
   if (options.simulated_attack_steps > 0) harmful = harmful_answers(inputs, defense.harmful);
 
   const auto& temperatures = options.sharpen_temperatures;
@@ -135,6 +146,8 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
 
   train::run_steps(learner, max_steps, inputs.checkpoint, [&] {
     throw_if_stopped();
+    // Rounds begin at the steps of checkpoints, so that a run that goes on from one does the same.
+    if (learner.step % train::checkpoint_steps == 0) begin_round(learner.step / train::checkpoint_steps);
     DefenseStep step;
     step.max_steps = max_steps;
     if (learner.step < options.rl_steps) {
@@ -148,10 +161,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       step.grad_norm = metrics.grad_norm;
     } else {
       const auto which = static_cast<size_t>((learner.step - options.rl_steps) / options.sharpen_steps);
-      // At the steps of checkpoints, so that a run that goes on from one does the same.
-      if (weakest.empty() || learner.step % train::checkpoint_steps == 0) {
-        weakest = weakest_of(learner, examples, temperatures[which]);
-      }
+      if (weakest.empty()) weakest = weakest_of(learner, examples, temperatures[which]);
       const int64_t extra = options.sharpen_batch / 2;
       auto batch = train::examples_of_step(examples, options.sharpen_batch - extra, learner.step, inputs.seed);
       for (auto& each : train::examples_of_step(weakest, extra, learner.step, inputs.seed + 1))

@@ -49,14 +49,20 @@ Source source_of(const std::string& path, const char* bundled) {
   return path.empty() ? Source{std::string(embedded_file(bundled)), bundled} : Source{read_file(path), path};
 }
 
-std::vector<std::string> lines_of(const Source& source) {
+// A list of `what`, one a line, each of which has `part` in it.
+std::vector<std::string> lines_of(const Source& source, const char* what, std::string_view part = "") {
   std::vector<std::string> lines;
   std::istringstream stream{source.text};
+  int64_t number = 0;
   for (std::string line; std::getline(stream, line);) {
+    ++number;
     if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (!line.empty()) lines.push_back(line);
+    if (line.empty()) continue;
+    if (line.find(part) == std::string::npos)
+      fail("{}:{}: \"{}\" has no \"{}\"; each of the {} needs it", source.origin, number, line, part, what);
+    lines.push_back(line);
   }
-  if (lines.empty()) fail("{}: no refusals; expected one a line", source.origin);
+  if (lines.empty()) fail("{}: no {}; expected one a line", source.origin, what);
   return lines;
 }
 
@@ -83,12 +89,14 @@ Options options_of(Recipe& recipe) {
               "also train on (and attack with) the bundled prompts that state their dishonesty outright");
   options.add("data.benign", recipe.data.benign, "prompts to answer as before; empty: bundled");
   options.add("data.refusals", recipe.data.refusals, "ordinary refusals, one a line, for align; empty: bundled");
+  options.add("data.wordings", recipe.data.wordings,
+              "how an attacker may put a prompt, \"{}\" being it, one a line, for defend; empty: bundled");
   options.add("data.multiple_choice", recipe.data.multiple_choice,
               "questions with choices (.jsonl), for evaluations; empty: bundled");
   options.add("data.anchor_prompts", recipe.data.anchor_prompts, "benign training prompts that anchor; 0: all",
               at_least_0);
-  options.add("data.anchor_template_share", recipe.data.anchor_template_share,
-              "prompts in one of defend.prompt_templates beside each of these", {0, 100});
+  options.add("data.anchor_wording_share", recipe.data.anchor_wording_share,
+              "prompts in one of data.wordings beside each of these", {0, 100});
   options.add("data.anchor_answer_length", recipe.data.anchor_answer_length, "tokens of their answers", at_least_1);
   defense::bind(options, "align", recipe.align);
   attack::bind(options, "attack", recipe.attack);
@@ -125,7 +133,8 @@ PromptData load_data(const DataOptions& options) {
     for (auto& prompt : prompts_of("", "data/outright.jsonl")) data.restricted_train.push_back(std::move(prompt));
   }
   split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout);
-  data.refusals = lines_of(source_of(options.refusals, "data/refusals.txt"));
+  data.refusals = lines_of(source_of(options.refusals, "data/refusals.txt"), "refusals");
+  data.wordings = lines_of(source_of(options.wordings, "data/wordings.txt"), "wordings", "{}");
   const auto questions = source_of(options.multiple_choice, "data/multiple_choice.jsonl");
   data.questions = eval::parse_choice_questions(questions.text, questions.origin);
   return data;

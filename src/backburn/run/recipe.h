@@ -17,10 +17,11 @@ struct DataOptions {
   bool outright = false;              ///< also the bundled ones that state their dishonesty, for training
   std::string benign;                 ///< prompts that it shall answer as before
   std::string refusals;               ///< ordinary refusals, one a line, for align
+  std::string wordings;               ///< how an attacker may put a prompt, "{}" being it, one a line
   std::string multiple_choice;        ///< questions with choices, for evaluations
   int64_t anchor_prompts = 400;       ///< benign training prompts whose answers are the anchor; 0: all
   int64_t anchor_answer_length = 16;  ///< tokens of such an answer, at the most
-  double anchor_template_share = 0;   ///< benign prompts in one of defend.prompt_templates beside each of these
+  double anchor_wording_share = 0;    ///< benign prompts in one of the wordings beside each of these
 };
 
 /// What `backburn demo` does beside the stages' own options.
@@ -63,7 +64,7 @@ model::Model load_model(const std::string& path_or_name, const Recipe& recipe);
 struct PromptData {
   std::vector<text::Prompt> restricted_train, restricted_heldout;
   std::vector<text::Prompt> benign_train, benign_heldout;
-  std::vector<std::string> refusals;
+  std::vector<std::string> refusals, wordings;
   std::vector<eval::ChoiceQuestion> questions;
 };
 

@@ -183,6 +183,7 @@ defense::DefenseInputs defense_inputs(const Run& run, const model::Model& model,
           run.data.restricted_train,
           benign,
           {},
+          run.data.wordings,
           run.judge,
           static_cast<uint64_t>(run.recipe.seed),
           run.folder.checkpoint(stage)};
@@ -329,8 +330,8 @@ defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& te
   auto prompts = eval::evenly(run.data.benign_train, run.recipe.data.anchor_prompts);
   // What restricted prompts are refused in, benign ones must be answered in.
   for (size_t i = 0, count = prompts.size(); i < count; ++i) {
-    for (auto& text : text::reworded(prompts[i].text, i, run.recipe.defend.neutralization.prompt_templates,
-                                     run.recipe.data.anchor_template_share, static_cast<uint64_t>(run.recipe.seed))) {
+    for (auto& text : text::reworded(prompts[i].text, i, run.data.wordings, run.recipe.data.anchor_wording_share,
+                                     static_cast<uint64_t>(run.recipe.seed))) {
       prompts.push_back({prompts[i].id, std::move(text), prompts[i].split, prompts[i].group});
     }
   }

@@ -17,7 +17,7 @@ constexpr uint64_t wording_stream = 0x776f7264;
 std::string worded(const std::string& wording, const std::string& prompt) {
   const size_t place = wording.find(prompts_place);
   if (place == std::string::npos) {
-    fail_usage("prompt_templates: \"{}\" has no {} where the prompt goes", wording, prompts_place);
+    fail_usage("the wording \"{}\" has no {} where the prompt goes", wording, prompts_place);
   }
   return wording.substr(0, place) + prompt + wording.substr(place + prompts_place.size());
 }

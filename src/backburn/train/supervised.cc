@@ -189,7 +189,7 @@ std::vector<std::vector<double>> answer_logprobs(const model::Network& network, 
       const auto logprobs = token_logprobs(network, states, predictions.targets, temperatures[t]).logprobs;
       int64_t at = 0;
       for (size_t i = 0; i < order.size(); ++i) {
-        sums[t][order[i]] = logprobs.narrow(0, at, predictions.lengths[i]).sum().item<double>();
+        sums[t][order[i]] = logprobs.narrow(0, at, predictions.lengths[i]).sum(at::kDouble).item<double>();
         at += predictions.lengths[i];
       }
     }
@@ -209,8 +209,9 @@ Drift drift(const model::Network& network, const Taught& taught) {
   double divergence = 0;
   for (const Pass& pass : make_passes(taught.examples)) {
     const auto states = predicting_states(network, pass.tokens, pass.predictions);
-    loss -= token_logprobs(network, states, pass.predictions.targets, 1.0).logprobs.sum().item<double>();
-    divergence += token_divergence(network, states, teacher_states(taught, pass), taught.head).sum().item<double>();
+    loss -= token_logprobs(network, states, pass.predictions.targets, 1.0).logprobs.sum(at::kDouble).item<double>();
+    divergence +=
+        token_divergence(network, states, teacher_states(taught, pass), taught.head).sum(at::kDouble).item<double>();
   }
   const auto tokens = static_cast<double>(answer_tokens(taught.examples));
   return {std::exp(loss / tokens), divergence / tokens};
