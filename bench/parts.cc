@@ -231,7 +231,7 @@ int main(int argc, char** argv) {
   const Limits limits{std::atof(argv[1]), std::atof(argv[2])};
   const auto model = model::load_model("smollm2-135m-instruct", at::kBFloat16);
   if (!model.weights.packed) {
-    fmt::print(stderr, "this CPU has no AVX-512 BF16: there are no kernels to look at\n");
+    fmt::print(stderr, "this CPU has neither AVX-512 BF16 nor AVX2: there are no kernels to look at\n");
     return 1;
   }
   for (const int64_t rows : {1, 32, 64}) decoding(model, rows, limits);

@@ -66,7 +66,7 @@ void print(const char* what, std::vector<double> ours, std::vector<double> their
 int main() {
   auto fast = model::load_model("smollm2-135m-instruct", at::kBFloat16);
   if (!fast.weights.packed) {
-    fmt::print("this CPU has no AVX-512 BF16: nothing to compare\n");
+    fmt::print("this CPU has neither AVX-512 BF16 nor AVX2: nothing to compare\n");
     return 0;
   }
   fast.config.stop_token_ids.clear();  // all answers of full length

@@ -14,6 +14,7 @@
 #include "backburn/base/peak_memory.h"
 #include "backburn/base/stopwatch.h"
 #include "backburn/generate/rollout.h"
+#include "backburn/model/products.h"
 #include "backburn/text/prompt_set.h"
 #include "backburn/train/grpo.h"
 #include "commands.h"
@@ -46,7 +47,8 @@ Json machine(const at::TensorOptions& compute) {
   const at::NoGradGuard no_grad;
   constexpr int64_t size = 4096;
   double gflops = 0;
-  const auto matrix = at::ones({size, size}, compute);
+  const auto bf16 = model::has_bf16_products(compute.device()) ? at::kBFloat16 : at::kFloat;
+  const auto matrix = at::ones({size, size}, compute.has_dtype() ? compute : compute.dtype(bf16));
   for (int i = 0; i < best_of; ++i) {
     const Stopwatch watch;
     at::matmul(matrix, matrix)[0][0].item<float>();

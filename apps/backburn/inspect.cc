@@ -53,7 +53,7 @@ Json described(const RecipeFlags& flags) {
   if (chat_template) {
     json["chat_template"] = {{"characters", chat_template->size()}, {"head", head_of(*chat_template)}};
   }
-  json["computes_in"] = run::compute_options(recipe).dtype() == at::kBFloat16 ? "bfloat16" : "float32";
+  json["computes_in"] = model::dtype_of(run::compute_options(recipe), config) == at::kBFloat16 ? "bfloat16" : "float32";
   for (const char* command : run::commands_with_need) {
     json["memory_gib"][command] = run::memory_need(command, config, recipe).gib();
   }

@@ -26,7 +26,8 @@ void add_recipe_flags(CLI::App& command, RecipeFlags& flags, bool takes_model) {
   command.add_option("--prompts", flags.prompts,
                      "prompts to refuse: .jsonl, .json, .csv or .txt (default: bundled mild ones)");
   command.add_option("--benign", flags.benign, "prompts to answer as before (default: bundled)");
-  command.add_option("--dtype", flags.dtype, "auto, bfloat16 or float32 (default auto: bfloat16 where the CPU has it)");
+  command.add_option("--dtype", flags.dtype,
+                     "auto, bfloat16 or float32 (default auto: bfloat16 where the kernels or the CPU compute it)");
   command.add_option("--device", flags.device, "auto, cpu or cuda (default auto: cuda where LibTorch finds a GPU)");
   command.add_option("--base-quantization", flags.base_quantization,
                      std::string(base_quantization_help) + " (default none)");

@@ -47,7 +47,7 @@ Attended at_once(const HeadShape& shape, int64_t tokens, int64_t shared, const s
 class AttentionTest : public testing::TestWithParam<HeadShape> {
  protected:
   void SetUp() override {
-    if (!available()) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+    if (!available()) GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
   }
 };
 

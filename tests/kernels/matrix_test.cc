@@ -35,7 +35,7 @@ float dot(const bf16* x, const bf16* w, int64_t k) {
 class MatrixTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (!available()) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+    if (!available()) GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
   }
 };
 
@@ -46,7 +46,7 @@ TEST_F(MatrixTest, ProductsOfAllShapesAreExact) {
       const PackedMatrix packed(w.data(), n, k), packed_b(b.data(), n, 6);
       const Terms terms{{x.data(), k, &packed}, {low.data(), 6, &packed_b}};
       std::vector<float> y(m * n, 1.0F);
-      parallel([&] { team_multiply(m, terms, y.data(), n); });
+      parallel([&] { team_multiply_f32(m, terms, y.data(), n); });
       std::vector<float> twice = y;
       parallel([&] { team_multiply_add(m, terms, twice.data(), n); });
       for (int64_t row = 0; row < m; ++row) {
@@ -67,10 +67,10 @@ TEST_F(MatrixTest, ARowsResultDependsNeitherOnOtherRowsNorOnThreads) {
     const auto x = random_values(m * k, 1), w = random_values(n * k, 2);
     const PackedMatrix packed(w.data(), n, k);
     std::vector<float> wanted(m * n), y(m * n);
-    for (int64_t row = 0; row < m; ++row) team_multiply(1, {{&x[row * k], k, &packed}, {}}, &wanted[row * n], n);
+    for (int64_t row = 0; row < m; ++row) team_multiply_f32(1, {{&x[row * k], k, &packed}, {}}, &wanted[row * n], n);
     for (const int threads : {1, 2, 3, 5}) {
       omp_set_num_threads(threads);
-      parallel([&] { team_multiply(m, {{x.data(), k, &packed}, {}}, y.data(), n); });
+      parallel([&] { team_multiply_f32(m, {{x.data(), k, &packed}, {}}, y.data(), n); });
       EXPECT_EQ(y, wanted) << n << ", " << threads;
     }
   }
@@ -89,7 +89,7 @@ TEST_F(MatrixTest, SharedMemoryKeepsMatricesApart) {
   other.reset();
   std::vector<float> y(n);
   for (const auto& [packed, values] : {std::pair{one.get(), &first}, {&kept, &second}}) {
-    team_multiply(1, {{x.data(), k, packed}, {}}, y.data(), n);
+    team_multiply_f32(1, {{x.data(), k, packed}, {}}, y.data(), n);
     for (int64_t i = 0; i < n; ++i) ASSERT_EQ(y[i], dot(x.data(), values->data() + i * k, k));
   }
 }

@@ -66,7 +66,7 @@ std::vector<bf16> transposed(const std::vector<bf16>& values, int64_t n, int64_t
 class Quantized : public testing::TestWithParam<BlockType> {
  protected:
   void SetUp() override {
-    if (!available()) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+    if (!available()) GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
   }
   std::shared_ptr<const QuantizedMatrix> matrix(const Sample& sample, int64_t n, int64_t k) const {
     return std::make_shared<const QuantizedMatrix>(GetParam(), sample.blocks.data(), n, k);
@@ -98,8 +98,8 @@ TEST_P(Quantized, ProductsAreThoseOfTheUnpackedMatrix) {
         const auto x = noise(m * left->k(), static_cast<uint32_t>(m));
         std::vector<float> wanted(m * left->n()), found(m * left->n());
         parallel([&] {
-          team_multiply(m, {{x.data(), left->k(), left}, {}}, wanted.data(), left->n());
-          team_multiply(m, {{x.data(), left->k(), right}, {}}, found.data(), left->n());
+          team_multiply_f32(m, {{x.data(), left->k(), left}, {}}, wanted.data(), left->n());
+          team_multiply_f32(m, {{x.data(), left->k(), right}, {}}, found.data(), left->n());
         });
         ASSERT_EQ(wanted, found) << m << " rows, " << n << " × " << k << (right == &back ? " transposed" : "");
       }

@@ -99,7 +99,7 @@ const std::vector<std::array<int64_t, 3>> shapes = {{1, 1000, 64}, {5, 2, 8},   
 class VocabularyTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (!available()) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+    if (!available()) GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
   }
 };
 
@@ -195,7 +195,8 @@ TEST_F(VocabularyTest, LogitsInMemoryAreDescribedWithTheBitsOfThoseThatAreNot) {
       std::vector<std::vector<float>> wanted(3, std::vector<float>(rows)), found = wanted;
       const std::vector<int32_t> ids(problem.targets.begin(), problem.targets.end());
       parallel([&] {
-        team_multiply(rows, {{problem.hidden.data(), problem.stride, &problem.head}, {}}, logits.data(), vocabulary);
+        team_multiply_f32(rows, {{problem.hidden.data(), problem.stride, &problem.head}, {}}, logits.data(),
+                          vocabulary);
         team_describe(rows, logits.data(), vocabulary, vocabulary, temperature, ids.data(), found[0].data(),
                       found[1].data(), found[2].data());
         team_token_logprobs(rows, problem.hidden.data(), problem.stride, problem.head, problem.targets.data(),

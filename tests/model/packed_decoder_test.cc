@@ -29,7 +29,7 @@ class PackedDecoder : public testing::TestWithParam<bool> {
     plain = random_weights(config);
     fast = plain;
     fast.packed = PackedWeights::make(config, plain);
-    if (!fast.packed) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+    if (!fast.packed) GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
     exact = plain;
     for (const NamedWeight& each : named_weights(config, exact)) *each.tensor = each.tensor->to(at::kFloat);
     exact.head = exact.embedding;

@@ -39,7 +39,7 @@ Model rounded_model(Model model, GgmlType type) {
 class QuantizedWeights : public testing::TestWithParam<GgmlType> {
  protected:
   void SetUp() override {
-    if (!original.weights.packed) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+    if (!original.weights.packed) GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
     original.config.architecture = "qwen2";
     original.config.attention_bias = true;
     original.weights = random_weights(original.config);

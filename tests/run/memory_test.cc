@@ -151,7 +151,8 @@ TEST(Memory, AJobThatCannotFitIsRefusedWithWhatWouldFit) {
 
 // An 8B model in 24 GiB.
 TEST(Memory, FewerBitsFit) {
-  if (!model::PackedWeights::fits(eight_billion(), at::kBFloat16)) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+  if (!model::PackedWeights::fits(eight_billion(), at::kBFloat16))
+    GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
   const auto need = [](const std::string& command, const std::string& bits) {
     Recipe recipe;
     recipe.base_quantization = bits;

@@ -128,7 +128,7 @@ TEST(FullFinetuning, MovesEveryWeight) {
 
 TEST(FullFinetuning, OnPackedWeightsSamplesByTheKernelsWhatItHasLearnt) {
   const auto model = model::packed_model();
-  if (!model.weights.packed) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+  if (!model.weights.packed) GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
   auto options = small_options({.use_peft = false});
   options.max_completion_length = 4;
   auto learner = make_grpo_learner(model, options, 1);

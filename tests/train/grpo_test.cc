@@ -139,7 +139,7 @@ TEST_F(Grpo, TheUpdateSeesTheLogprobsThatTheRolloutDrewBy) {
 
 TEST(GrpoOnPackedWeights, KeptActivationsGiveTheSameUpdate) {
   const model::Model model = model::packed_model();
-  if (!model.weights.packed) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+  if (!model.weights.packed) GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
   const std::vector<Ids> prompts = {{1, 20, 30, 40}, {1, 20}, {1, 33, 34, 35, 36}};
   GrpoOptions options = small_options();
   options.temperature = 2;
@@ -511,7 +511,7 @@ TEST_F(Staleness, GoesWithTheCriticAndNotWithDynamicSampling) {
 
 TEST(StalenessOnPackedWeights, OldActivationsAreNotUsed) {
   const model::Model model = model::packed_model();
-  if (!model.weights.packed) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+  if (!model.weights.packed) GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
   const auto prompts = [](int64_t) { return std::vector<Ids>{{1, 20, 30, 40}, {1, 20}}; };
   const auto reward = [](const Group& group) {
     std::vector<double> rewards;

@@ -152,7 +152,7 @@ struct PackedHead : testing::Test {
     packed.packed = model::PackedWeights::make(config, packed);
   }
   void SetUp() override {
-    if (!kernels::available()) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+    if (!kernels::available()) GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
     ASSERT_TRUE(packed.packed != nullptr);
   }
   // `compute`'s values for these hidden states, and their gradient, with the kernels and in f32.

@@ -143,7 +143,7 @@ TEST_F(Supervised, TheAnchorHoldsTheModel) {
 // A quantised head is not in memory as a tensor: teacher and student share it.
 TEST(Anchor, AQuantisedTeacherTeachesNearlyTheSame) {
   const model::Model whole = model::packed_model();
-  if (!whole.weights.packed) GTEST_SKIP() << "this CPU has no AVX-512 BF16";
+  if (!whole.weights.packed) GTEST_SKIP() << "this CPU has neither AVX-512 BF16 nor AVX2";
   const TemporaryFolder folder;
   save_hugging_face(whole, folder.path() / "model", at::kBFloat16);
   const auto quantised = load_model((folder.path() / "model").string(), at::kBFloat16, model::BaseQuantization::q8_0);

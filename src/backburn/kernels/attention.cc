@@ -8,7 +8,7 @@
 #include "backburn/kernels/buffer.h"
 #include "backburn/kernels/vector.h"
 
-namespace backburn::kernels {
+namespace backburn::kernels::BACKBURN_VECTOR {
 namespace {
 
 constexpr int most_registers = 8;  // of 32 bf16 values: head_dim 256
@@ -23,46 +23,25 @@ struct Run {
 
 template <int registers>
 struct Vector {  // a head of bf16 values
-  __m512bh parts[registers];
+  Pairs parts[registers];
   explicit Vector(const bf16* from) {
-    for (int i = 0; i < registers; ++i) parts[i] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(from + 32 * i));
+    for (int i = 0; i < registers; ++i) parts[i] = load_pairs(from + 32 * i);
   }
 };
 
 // 16 sums whose sum is the dot product.
 template <int registers>
-__m512 products(const Vector<registers>& left, const bf16* right) {
-  __m512 sum = _mm512_setzero_ps();
+Floats products(const Vector<registers>& left, const bf16* right) {
+  Floats sum = zeros();
   for (int i = 0; i < registers; ++i) {
-    sum = _mm512_dpbf16_ps(sum, left.parts[i], reinterpret_cast<__m512bh>(_mm512_loadu_si512(right + 32 * i)));
+    sum = add_dots(sum, left.parts[i], load_pairs(right + 32 * i));
   }
   return sum;
 }
 
 template <int registers>
 float dot(const Vector<registers>& left, const bf16* right) {
-  return _mm512_reduce_add_ps(products(left, right));
-}
-
-// Adds neighbouring pairs of two registers, the first's results before the second's in each quarter.
-__m512 fold_pairs(__m512 left, __m512 right) {
-  const __m512d a = _mm512_castps_pd(left), b = _mm512_castps_pd(right);
-  return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-}
-
-// The sums of 16 registers, each added up in the order of _mm512_reduce_add_ps.
-__m512 reduce_add(const __m512 (&sums)[16]) {
-  __m512 halves[8], quarters[4];
-  for (int i = 0; i < 8; ++i) {
-    const __m512 left = sums[i / 4 * 8 + i % 4], right = sums[i / 4 * 8 + i % 4 + 4];
-    halves[i] = _mm512_add_ps(_mm512_shuffle_f32x4(left, right, 0x44), _mm512_shuffle_f32x4(left, right, 0xEE));
-  }
-  for (int i = 0; i < 4; ++i) {
-    const __m512 left = halves[i], right = halves[i + 4];
-    quarters[i] = _mm512_add_ps(_mm512_shuffle_f32x4(left, right, 0x88), _mm512_shuffle_f32x4(left, right, 0xDD));
-  }
-  const __m512 even = fold_pairs(quarters[0], quarters[1]), odd = fold_pairs(quarters[2], quarters[3]);
-  return _mm512_add_ps(_mm512_shuffle_ps(even, odd, 0x88), _mm512_shuffle_ps(even, odd, 0xDD));
+  return reduce_add(products(left, right));
 }
 
 // Scores into [0, count), and −∞ up to the next multiple of 16.
@@ -74,10 +53,10 @@ int64_t scores_of(const Vector<registers>& query, const Run* runs, int run_count
     const int64_t stride = runs[r].stride;
     int64_t left = runs[r].length;
     for (; left >= 16; left -= 16, key += 16 * stride, count += 16) {
-      __m512 sums[16];
+      Floats sums[16];
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) sums[i] = products(query, key + i * stride);
-      _mm512_storeu_ps(scores + count, _mm512_mul_ps(reduce_add(sums), _mm512_set1_ps(scale)));
+      store(scores + count, reduce_add(sums) * all(scale));
     }
     for (; left > 0; --left, key += stride) scores[count++] = dot(query, key) * scale;
   }
@@ -89,48 +68,49 @@ int64_t scores_of(const Vector<registers>& query, const Run* runs, int run_count
 // next's.
 template <int registers, int heads>
 void mix(const float* weights, int64_t stride, const Run* runs, int run_count, const float* totals, bf16* out) {
-  __m512 mixed[heads][2 * registers];
+  Floats mixed[heads][2 * registers];
   for (auto& head : mixed) {
-    for (auto& part : head) part = _mm512_setzero_ps();
+    for (auto& part : head) part = zeros();
   }
   for (int r = 0; r < run_count; ++r) {
     const bf16* value = runs[r].values;
     for (int64_t i = 0; i < runs[r].length; ++i, value += runs[r].stride, ++weights) {
-      __m512 parts[2 * registers];
+      Floats parts[2 * registers];
       for (int j = 0; j < 2 * registers; ++j) parts[j] = load16(value + 16 * j);
 #pragma GCC unroll 4
       for (int head = 0; head < heads; ++head) {
-        const __m512 weight = _mm512_set1_ps(weights[head * stride]);
-        for (int j = 0; j < 2 * registers; ++j) mixed[head][j] = _mm512_fmadd_ps(weight, parts[j], mixed[head][j]);
+        const Floats weight = all(weights[head * stride]);
+        for (int j = 0; j < 2 * registers; ++j) mixed[head][j] = fmadd(weight, parts[j], mixed[head][j]);
       }
     }
   }
   for (int head = 0; head < heads; ++head) {
-    const __m512 inverse = _mm512_set1_ps(1.0F / totals[head]);
-    for (int j = 0; j < 2 * registers; ++j, out += 16) store16(out, _mm512_mul_ps(mixed[head][j], inverse));
+    const Floats inverse = all(1.0F / totals[head]);
+    for (int j = 0; j < 2 * registers; ++j, out += 16) store16(out, mixed[head][j] * inverse);
   }
 }
 
 // Turns scores [0, count) into exp(score − largest). Returns Σ of these, and the largest.
 float softmax(float* scores, int64_t count, float& top) {
-  __m512 largest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-  for (int64_t i = 0; i < count; i += 16) largest = _mm512_max_ps(largest, _mm512_loadu_ps(scores + i));
-  top = _mm512_reduce_max_ps(largest);
-  __m512 total = _mm512_setzero_ps();
+  Floats largest = all(-std::numeric_limits<float>::infinity());
+  for (int64_t i = 0; i < count; i += 16) largest = max(largest, load(scores + i));
+  top = reduce_max(largest);
+  Floats total = zeros();
   for (int64_t i = 0; i < count; i += 16) {
-    const __m512 p = exp16(_mm512_sub_ps(_mm512_loadu_ps(scores + i), _mm512_set1_ps(top)));
-    _mm512_storeu_ps(scores + i, p);
-    total = _mm512_add_ps(total, p);
+    const Floats p = exp16(load(scores + i) - all(top));
+    store(scores + i, p);
+    total = total + p;
   }
-  return _mm512_reduce_add_ps(total);
+  return reduce_add(total);
 }
 
 constexpr int most_heads = 4;  // whose values are mixed at a time: 16 registers of sums
 
 template <int registers>
-constexpr int64_t heads_at_once = registers <= 2   ? most_heads
-                                  : registers <= 4 ? 2
-                                                   : 1;
+constexpr int64_t heads_at_once = vector_registers < 32 ? 1
+                                  : registers <= 2      ? most_heads
+                                  : registers <= 4      ? 2
+                                                        : 1;
 
 // Calls body with a number of heads, 1 to most_heads, as a compile-time constant.
 template <class Body>
@@ -192,25 +172,25 @@ void attend_gradient(const bf16* queries, const Run* runs, const int64_t* first_
                      int64_t scores_stride, const Gradients& gradients) {
   constexpr int parts = 2 * registers;
   constexpr int64_t head_dim = 16 * parts;
-  __m512 query[heads][parts], slope[heads][parts], query_gradient[heads][parts];
+  Floats query[heads][parts], slope[heads][parts], query_gradient[heads][parts];
   for (int head = 0; head < heads; ++head) {
     float* shares = scores + 2 * head * scores_stride;
     float* weights = shares + scores_stride;
     const Vector<registers> wanted(queries + head * head_dim), sloped(out_gradient + head * head_dim);
     const int64_t count = scores_of(wanted, runs, run_count, scale, shares);
     value_products(sloped, runs, run_count, weights);
-    const __m512 log_sum = _mm512_set1_ps(log_sums[head]);
-    const __m512 mean = _mm512_set1_ps(dot(sloped, out + head * head_dim));  // Σ p · (slope · value)
+    const Floats log_sum = all(log_sums[head]);
+    const Floats mean = all(dot(sloped, out + head * head_dim));  // Σ p · (slope · value)
     for (int64_t i = 0; i < count; i += 16) {
-      const __m512 p = exp16(_mm512_sub_ps(_mm512_loadu_ps(shares + i), log_sum));
-      const __m512 above = _mm512_sub_ps(_mm512_loadu_ps(weights + i), mean);
-      _mm512_storeu_ps(shares + i, p);
-      _mm512_storeu_ps(weights + i, _mm512_mul_ps(_mm512_mul_ps(p, above), _mm512_set1_ps(scale)));
+      const Floats p = exp16(load(shares + i) - log_sum);
+      const Floats above = load(weights + i) - mean;
+      store(shares + i, p);
+      store(weights + i, p * above * all(scale));
     }
     for (int j = 0; j < parts; ++j) {
       query[head][j] = load16(queries + head * head_dim + 16 * j);
       slope[head][j] = load16(out_gradient + head * head_dim + 16 * j);
-      query_gradient[head][j] = _mm512_setzero_ps();
+      query_gradient[head][j] = zeros();
     }
   }
   const float* share = scores;
@@ -221,26 +201,26 @@ void attend_gradient(const bf16* queries, const Run* runs, const int64_t* first_
       float* value_gradient = gradients.values + (first_tokens[r] + i) * gradients.stride;
 #pragma GCC unroll 16
       for (int j = 0; j < parts; ++j) {
-        const __m512 key_part = load16(key + 16 * j);
-        __m512 of_key = _mm512_loadu_ps(key_gradient + 16 * j);
-        __m512 of_value = _mm512_loadu_ps(value_gradient + 16 * j);
+        const Floats key_part = load16(key + 16 * j);
+        Floats of_key = load(key_gradient + 16 * j);
+        Floats of_value = load(value_gradient + 16 * j);
 #pragma GCC unroll 4
         for (int head = 0; head < heads; ++head) {
-          const __m512 p = _mm512_set1_ps(share[2 * head * scores_stride]);
-          const __m512 weight = _mm512_set1_ps(share[(2 * head + 1) * scores_stride]);
-          query_gradient[head][j] = _mm512_fmadd_ps(weight, key_part, query_gradient[head][j]);
-          of_key = _mm512_fmadd_ps(weight, query[head][j], of_key);
-          of_value = _mm512_fmadd_ps(p, slope[head][j], of_value);
+          const Floats p = all(share[2 * head * scores_stride]);
+          const Floats weight = all(share[(2 * head + 1) * scores_stride]);
+          query_gradient[head][j] = fmadd(weight, key_part, query_gradient[head][j]);
+          of_key = fmadd(weight, query[head][j], of_key);
+          of_value = fmadd(p, slope[head][j], of_value);
         }
-        _mm512_storeu_ps(key_gradient + 16 * j, of_key);
-        _mm512_storeu_ps(value_gradient + 16 * j, of_value);
+        store(key_gradient + 16 * j, of_key);
+        store(value_gradient + 16 * j, of_value);
       }
     }
   }
   for (int head = 0; head < heads; ++head) {
     float* to = gradients.queries + head * head_dim;
     for (int j = 0; j < parts; ++j) {
-      _mm512_storeu_ps(to + 16 * j, _mm512_add_ps(_mm512_loadu_ps(to + 16 * j), query_gradient[head][j]));
+      store(to + 16 * j, load(to + 16 * j) + query_gradient[head][j]);
     }
   }
 }
@@ -358,4 +338,4 @@ void team_attend_cached(const HeadShape& shape, int64_t rows, const bf16* qkv, c
   });
 }
 
-}  // namespace backburn::kernels
+}  // namespace backburn::kernels::BACKBURN_VECTOR

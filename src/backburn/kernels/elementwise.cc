@@ -4,17 +4,17 @@
 
 #include "backburn/kernels/vector.h"
 
-namespace backburn::kernels {
+namespace backburn::kernels::BACKBURN_VECTOR {
 namespace {
 
 // 1 / √(mean x² + eps)
 float inverse_rms(const bf16* x, int64_t width, float eps) {
-  __m512 sum = _mm512_setzero_ps();
+  Floats sum = zeros();
   for (int64_t i = 0; i < width; i += 16) {
-    const __m512 value = load16(x + i);
-    sum = _mm512_fmadd_ps(value, value, sum);
+    const Floats value = load16(x + i);
+    sum = fmadd(value, value, sum);
   }
-  return 1.0F / std::sqrt(_mm512_reduce_add_ps(sum) / static_cast<float>(width) + eps);
+  return 1.0F / std::sqrt(reduce_add(sum) / static_cast<float>(width) + eps);
 }
 
 }  // namespace
@@ -23,10 +23,10 @@ void team_rms_norm(int64_t rows, int64_t width, const bf16* x, const bf16* weigh
 #pragma omp for schedule(static)
   for (int64_t row = 0; row < rows; ++row) {
     const bf16* from = x + row * width;
-    const __m512 inverse = _mm512_set1_ps(inverse_rms(from, width, eps));
+    const Floats inverse = all(inverse_rms(from, width, eps));
     for (int64_t i = 0; i < width; i += 16) {
-      const __m512 scaled = rounded(_mm512_mul_ps(load16(from + i), inverse));
-      store16(out + row * width + i, _mm512_mul_ps(scaled, load16(weight + i)));
+      const Floats scaled = rounded(load16(from + i) * inverse);
+      store16(out + row * width + i, scaled * load16(weight + i));
     }
   }
 }
@@ -39,17 +39,16 @@ void team_rms_norm_gradient(int64_t rows, int64_t width, const bf16* x, const bf
     const bf16* slope = out_gradient + row * width;
     float* to = gradient + row * width;
     const float inverse = inverse_rms(from, width, eps);
-    __m512 dot = _mm512_setzero_ps();
+    Floats dot = zeros();
     for (int64_t i = 0; i < width; i += 16) {
-      dot = _mm512_fmadd_ps(_mm512_mul_ps(load16(slope + i), load16(weight + i)), load16(from + i), dot);
+      dot = fmadd(load16(slope + i) * load16(weight + i), load16(from + i), dot);
     }
-    const __m512 scale = _mm512_set1_ps(inverse);
-    const __m512 share =
-        _mm512_set1_ps(_mm512_reduce_add_ps(dot) / static_cast<float>(width) * inverse * inverse * inverse);
+    const Floats scale = all(inverse);
+    const Floats share = all(reduce_add(dot) / static_cast<float>(width) * inverse * inverse * inverse);
     for (int64_t i = 0; i < width; i += 16) {
-      const __m512 direct = _mm512_mul_ps(_mm512_mul_ps(load16(slope + i), load16(weight + i)), scale);
-      const __m512 sum = _mm512_add_ps(_mm512_loadu_ps(to + i), _mm512_fnmadd_ps(load16(from + i), share, direct));
-      _mm512_storeu_ps(to + i, sum);
+      const Floats direct = load16(slope + i) * load16(weight + i) * scale;
+      const Floats sum = load(to + i) + fnmadd(load16(from + i), share, direct);
+      store(to + i, sum);
       store16(rounded_gradient + row * width + i, sum);
     }
   }
@@ -64,12 +63,12 @@ void team_rotate(int64_t rows, int64_t heads, int64_t head_dim, const float* cos
       bf16* first = x + row * stride + head * head_dim;
       bf16* second = first + half;
       for (int64_t i = 0; i < half; i += 16) {
-        const __m512 c = _mm512_loadu_ps(cosine + row * half + i);
-        const __m512 s = _mm512_loadu_ps(sine + row * half + i);
-        const __m512 a = load16(first + i);
-        const __m512 b = load16(second + i);
-        store16(first + i, _mm512_fnmadd_ps(b, s, _mm512_mul_ps(a, c)));
-        store16(second + i, _mm512_fmadd_ps(a, s, _mm512_mul_ps(b, c)));
+        const Floats c = load(cosine + row * half + i);
+        const Floats s = load(sine + row * half + i);
+        const Floats a = load16(first + i);
+        const Floats b = load16(second + i);
+        store16(first + i, fnmadd(b, s, a * c));
+        store16(second + i, fmadd(a, s, b * c));
       }
     }
   }
@@ -84,16 +83,16 @@ void team_rotate_back(int64_t rows, int64_t heads, int64_t head_dim, const float
       const int64_t first = row * width + head * head_dim;
       const int64_t second = first + half;
       for (int64_t i = 0; i < half; i += 16) {
-        const __m512 c = _mm512_loadu_ps(cosine + row * half + i);
-        const __m512 s = _mm512_loadu_ps(sine + row * half + i);
-        const __m512 a = _mm512_loadu_ps(x + first + i);
-        const __m512 b = _mm512_loadu_ps(x + second + i);
-        store16(out + first + i, _mm512_fmadd_ps(b, s, _mm512_mul_ps(a, c)));
-        store16(out + second + i, _mm512_fnmadd_ps(a, s, _mm512_mul_ps(b, c)));
+        const Floats c = load(cosine + row * half + i);
+        const Floats s = load(sine + row * half + i);
+        const Floats a = load(x + first + i);
+        const Floats b = load(x + second + i);
+        store16(out + first + i, fmadd(b, s, a * c));
+        store16(out + second + i, fnmadd(a, s, b * c));
       }
     }
     for (int64_t i = row * width + heads * head_dim; i < (row + 1) * width; i += 16) {
-      store16(out + i, _mm512_loadu_ps(x + i));
+      store16(out + i, load(x + i));
     }
   }
 }
@@ -104,18 +103,18 @@ void team_swiglu_gradient(int64_t rows, int64_t inner, const bf16* gate_up, cons
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t i = 0; i < inner; i += 16) {
       const int64_t at = row * 2 * inner + 2 * i;
-      const __m512 gate = load16(gate_up + at);
-      const __m512 up = load16(gate_up + at + 16);
-      const __m512 slope = load16(out_gradient + row * inner + i);
-      const __m512 sigmoid = sigmoid16(gate);
-      const __m512 activated = _mm512_mul_ps(gate, sigmoid);
+      const Floats gate = load16(gate_up + at);
+      const Floats up = load16(gate_up + at + 16);
+      const Floats slope = load16(out_gradient + row * inner + i);
+      const Floats sigmoid = sigmoid16(gate);
+      const Floats activated = gate * sigmoid;
       // d silu = σ + silu · (1 − σ)
-      const __m512 steep = _mm512_fmadd_ps(activated, _mm512_sub_ps(_mm512_set1_ps(1.0F), sigmoid), sigmoid);
-      store16(gate_up_gradient + at, _mm512_mul_ps(_mm512_mul_ps(slope, up), steep));
-      store16(gate_up_gradient + at + 16, _mm512_mul_ps(slope, activated));
-      store16(out + row * inner + i, _mm512_mul_ps(rounded(activated), up));
+      const Floats steep = fmadd(activated, all(1.0F) - sigmoid, sigmoid);
+      store16(gate_up_gradient + at, slope * up * steep);
+      store16(gate_up_gradient + at + 16, slope * activated);
+      store16(out + row * inner + i, rounded(activated) * up);
     }
   }
 }
 
-}  // namespace backburn::kernels
+}  // namespace backburn::kernels::BACKBURN_VECTOR

@@ -6,9 +6,9 @@
 
 #include "backburn/kernels/quantized.h"
 
-/// Matrix products and the operations between them, for bf16 values on CPUs with AVX-512 BF16 (see cpu.h). LibTorch's
-/// linear layers reorder the weights at every call and make a pass over memory for every operation in between; here
-/// frozen weights are laid out once, and what follows a product happens while its result is in registers.
+/// Matrix products and the operations between them, for bf16 values on CPUs with AVX-512 BF16 or AVX2 (cpu.h).
+/// LibTorch's linear layers reorder the weights at every call and make a pass over memory for every operation in
+/// between; here frozen weights are laid out once, and what follows a product happens while its result is in registers.
 ///
 /// Functions named team_… are to be called by every thread of an OpenMP parallel region (or outside of one, by a single
 /// thread): they share the work out and meet at a barrier. No result depends on the number of threads, nor a row's
@@ -66,7 +66,7 @@ struct Terms {
 };
 
 void team_multiply(int64_t m, const Terms& terms, const float* bias, bf16* y, int64_t stride);
-void team_multiply(int64_t m, const Terms& terms, float* y, int64_t stride);
+void team_multiply_f32(int64_t m, const Terms& terms, float* y, int64_t stride);
 
 /// y += Σ x · Wᵀ, in f32.
 void team_multiply_add(int64_t m, const Terms& terms, float* y, int64_t stride);

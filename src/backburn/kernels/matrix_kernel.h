@@ -6,36 +6,9 @@
 #include "backburn/kernels/vector.h"
 
 // The product itself, for this room's .cc files: what happens with each tile of the result is a parameter.
-namespace backburn::kernels {
+namespace backburn::kernels::BACKBURN_VECTOR {
 
-constexpr int tile_rows = 12;  // × 2 registers of 16 columns, beside the two of W: 26 of 32
-
-// Adds x · Wᵀ for `rows` ≤ 12 rows and one panel. `ahead` (null: nothing) is called for meanwhile, 64 bytes a step.
-template <int rows>
-inline void add_product(__m512 (&sums)[rows][2], const bf16* x, int64_t stride, const bf16* panel, int64_t k,
-                        const char* ahead) {
-  const int64_t step = stride / 2;  // in pairs
-  const auto* first = reinterpret_cast<const int32_t*>(x);
-  const auto* second = first + (rows > 4 ? 4 * step : 0);
-  const auto* third = first + (rows > 8 ? 8 * step : 0);
-  const auto* w = reinterpret_cast<const __m512i*>(panel);
-  for (int64_t pair = 0; pair < k / 2; ++pair) {
-    const auto left = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w));
-    const auto right = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w + 1));
-    w += 2;
-    if (ahead != nullptr) _mm_prefetch(ahead + pair * 64, _MM_HINT_T1);
-#pragma GCC unroll 12
-    for (int row = 0; row < rows; ++row) {
-      const int32_t* base = row < 4 ? first : row < 8 ? second : third;
-      const auto value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(base[(row % 4) * step]));
-      sums[row][0] = _mm512_dpbf16_ps(sums[row][0], value, left);
-      sums[row][1] = _mm512_dpbf16_ps(sums[row][1], value, right);
-    }
-    ++first;
-    ++second;
-    ++third;
-  }
-}
+constexpr int tile_rows = 12;  // × 2 registers of 16 columns, beside the two of W: 26 of 32 with AVX-512
 
 /// Columns [k_begin, k_begin + k) of one panel of a quantised matrix; k_begin is a multiple of 32. There is room for k
 /// rounded up to a multiple of 32.
@@ -46,7 +19,7 @@ const bf16* unpacked_range(const PackedMatrix& w, int64_t panel, int64_t k_begin
 
 // The same sums, in the same order, out of a quantised matrix: its tiles never leave the first-level cache.
 template <int rows>
-inline void add_quantized_product(__m512 (&sums)[rows][2], const bf16* x, int64_t stride, const PackedMatrix& w,
+inline void add_quantized_product(Floats (&sums)[rows][2], const bf16* x, int64_t stride, const PackedMatrix& w,
                                   int64_t panel) {
   constexpr int64_t size = QuantizedMatrix::tile_size;
   alignas(64) bf16 values[size * size];
@@ -61,9 +34,9 @@ inline void add_quantized_product(__m512 (&sums)[rows][2], const bf16* x, int64_
 template <int rows, class Finish>
 inline void tile(const Terms& terms, int64_t row, int64_t panel, const bf16* values, const char* ahead,
                  const Finish& finish) {
-  __m512 sums[rows][2];
+  Floats sums[rows][2];
 #pragma GCC unroll 12
-  for (int i = 0; i < rows; ++i) sums[i][0] = sums[i][1] = _mm512_setzero_ps();
+  for (int i = 0; i < rows; ++i) sums[i][0] = sums[i][1] = zeros();
   const Term& a = terms.first;
   if (values != nullptr) {
     add_product<rows>(sums, a.x + row * a.stride, a.stride, values, a.w->k(), ahead);
@@ -144,4 +117,4 @@ inline void team_product(int64_t m, const Terms& terms, const Finish& finish) {
   }
 }
 
-}  // namespace backburn::kernels
+}  // namespace backburn::kernels::BACKBURN_VECTOR

@@ -8,7 +8,7 @@
 #include "backburn/kernels/buffer.h"
 #include "backburn/kernels/matrix_kernel.h"
 
-namespace backburn::kernels {
+namespace backburn::kernels::BACKBURN_VECTOR {
 namespace {
 
 constexpr int64_t panel_width = PackedMatrix::panel_rows;
@@ -40,11 +40,11 @@ uint32_t place_of(int64_t target, int64_t column) {
 // Of one row, over the columns so far, with x = (logit − largest) · factor: Σ exp x, and Σ exp x · (something). Logits
 // are those before the temperature (factor: 1 / temperature), since only then are the differences exact.
 struct alignas(64) Running {
-  __m512 sum, weighted;
+  Floats sum, weighted;
   float largest;
 
   void clear() {
-    sum = weighted = _mm512_setzero_ps();
+    sum = weighted = zeros();
     largest = lowest;
   }
 };
@@ -53,37 +53,36 @@ struct alignas(64) Running {
 enum class Weight { logit, other };
 
 template <Weight weight>
-__attribute__((noinline)) void raise(Running& running, __m512 logits, float factor) {
-  const float larger = _mm512_reduce_max_ps(logits);
-  const __m512 shift = _mm512_set1_ps((running.largest - larger) * factor);
-  const __m512 scale = exp16(shift);
-  if (weight == Weight::logit) running.weighted = _mm512_fmadd_ps(shift, running.sum, running.weighted);
-  running.weighted = _mm512_mul_ps(running.weighted, scale);
-  running.sum = _mm512_mul_ps(running.sum, scale);
+__attribute__((noinline)) void raise(Running& running, Floats logits, float factor) {
+  const float larger = reduce_max(logits);
+  const Floats shift = all((running.largest - larger) * factor);
+  const Floats scale = exp16(shift);
+  if (weight == Weight::logit) running.weighted = fmadd(shift, running.sum, running.weighted);
+  running.weighted = running.weighted * scale;
+  running.sum = running.sum * scale;
   running.largest = larger;
 }
 
 // Adds 32 logits (−∞: none there).
 template <Weight weight>
-inline void add_logits(Running& running, __m512 left, __m512 right, float factor, const __m512* weights) {
-  const __m512 both = _mm512_max_ps(left, right);
-  if (_mm512_cmp_ps_mask(both, _mm512_set1_ps(running.largest), _CMP_GT_OQ) != 0) raise<weight>(running, both, factor);
-  const __m512 largest = _mm512_set1_ps(running.largest);
-  const __m512 floor = _mm512_set1_ps(vanishing);
-  const __m512 by = _mm512_set1_ps(factor);
-  left = _mm512_max_ps(floor, _mm512_mul_ps(_mm512_sub_ps(left, largest), by));
-  right = _mm512_max_ps(floor, _mm512_mul_ps(_mm512_sub_ps(right, largest), by));
-  const __m512 first = exp16(left);
-  const __m512 second = exp16(right);
-  running.sum = _mm512_add_ps(running.sum, _mm512_add_ps(first, second));
-  const __m512 product = _mm512_mul_ps(first, weight == Weight::logit ? left : weights[0]);
-  running.weighted =
-      _mm512_add_ps(running.weighted, _mm512_fmadd_ps(second, weight == Weight::logit ? right : weights[1], product));
+inline void add_logits(Running& running, Floats left, Floats right, float factor, const Floats* weights) {
+  const Floats both = max(left, right);
+  if (greater(both, all(running.largest)) != 0) raise<weight>(running, both, factor);
+  const Floats largest = all(running.largest);
+  const Floats floor = all(vanishing);
+  const Floats by = all(factor);
+  left = max(floor, (left - largest) * by);
+  right = max(floor, (right - largest) * by);
+  const Floats first = exp16(left);
+  const Floats second = exp16(right);
+  running.sum = running.sum + (first + second);
+  const Floats product = first * (weight == Weight::logit ? left : weights[0]);
+  running.weighted = running.weighted + fmadd(second, weight == Weight::logit ? right : weights[1], product);
 }
 
-double sum_of(__m512 values) {
+double sum_of(Floats values) {
   alignas(64) float lanes[16];
-  _mm512_store_ps(lanes, values);
+  store_aligned(lanes, values);
   double sum = 0;
   for (const float lane : lanes) sum += static_cast<double>(lane);
   return sum;
@@ -100,11 +99,11 @@ void describe(const Running& running, float logit, float factor, float& logprob,
 }
 
 // Only the last panel has columns that aren't there: −∞.
-inline void mark_missing(int64_t vocabulary, int64_t column, __m512& left, __m512& right) {
+inline void mark_missing(int64_t vocabulary, int64_t column, Floats& left, Floats& right) {
   if (column + panel_width <= vocabulary) return;
-  const __m512 none = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-  left = _mm512_mask_blend_ps(columns_below(vocabulary, column), none, left);
-  right = _mm512_mask_blend_ps(columns_below(vocabulary, column + 16), none, right);
+  const Floats none = all(-std::numeric_limits<float>::infinity());
+  left = choose(columns_below(vocabulary, column), left, none);
+  right = choose(columns_below(vocabulary, column + 16), right, none);
 }
 
 // Calls body with the number of rows as a type: 1 to 12.
@@ -134,17 +133,17 @@ void add_range(int64_t rows, const bf16* slopes, const PackedMatrix& w, int64_t 
                              : nullptr;
       with_rows(rows * (i + 1) / tiles - from, [=, &w](auto number) {
         constexpr int height = decltype(number)::value;
-        __m512 tile[height][2];
+        Floats tile[height][2];
 #pragma GCC unroll 12
         for (int row = 0; row < height; ++row) {
-          tile[row][0] = _mm512_loadu_ps(to + row * w.padded_n());
-          tile[row][1] = _mm512_loadu_ps(to + row * w.padded_n() + 16);
+          tile[row][0] = load(to + row * w.padded_n());
+          tile[row][1] = load(to + row * w.padded_n() + 16);
         }
         add_product<height>(tile, slopes + from * slope_stride, slope_stride, part, k, next);
 #pragma GCC unroll 12
         for (int row = 0; row < height; ++row) {
-          _mm512_storeu_ps(to + row * w.padded_n(), tile[row][0]);
-          _mm512_storeu_ps(to + row * w.padded_n() + 16, tile[row][1]);
+          store(to + row * w.padded_n(), tile[row][0]);
+          store(to + row * w.padded_n() + 16, tile[row][1]);
         }
       });
     }
@@ -168,9 +167,8 @@ void slopes_times_head(int64_t begin, int64_t end, int64_t stride, const PackedM
   }
   for (int64_t row = begin; row < end; ++row) {
     for (int64_t column = 0; column < head_transposed.n(); column += 16) {
-      const __m512 values = _mm512_loadu_ps(sums + (row - begin) * padded + column);
-      _mm256_mask_storeu_epi16(gradient + row * stride + column, columns_below(head_transposed.n(), column),
-                               reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)));
+      const Floats values = load(sums + (row - begin) * padded + column);
+      store16(gradient + row * stride + column, columns_below(head_transposed.n(), column), values);
     }
   }
 }
@@ -188,11 +186,11 @@ void team_token_logprobs(int64_t rows, const bf16* hidden, int64_t stride, const
     for (int64_t row = begin; row < end; ++row) running[row - begin].clear();
     Running* of_row = running - begin;
     for (int64_t panel = 0; panel < terms.first.w->panels(); ++panel) {
-      panel_rows(begin, end, terms, panel, true, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+      panel_rows(begin, end, terms, panel, true, [=](int64_t row, int64_t column, Floats left, Floats right) {
         mark_missing(vocabulary, column, left, right);
         if (const uint32_t place = place_of(targets[row], column); place != 0) {
-          const auto low = static_cast<__mmask16>(place), high = static_cast<__mmask16>(place >> 16);
-          logprobs[row] = low != 0 ? _mm512_mask_reduce_add_ps(low, left) : _mm512_mask_reduce_add_ps(high, right);
+          const auto low = static_cast<Mask>(place), high = static_cast<Mask>(place >> 16);
+          logprobs[row] = low != 0 ? reduce_add(low, left) : reduce_add(high, right);
         }
         add_logits<Weight::logit>(of_row[row], left, right, factor, nullptr);
       });
@@ -215,19 +213,19 @@ void team_token_logprobs_gradient(int64_t rows, const bf16* hidden, int64_t stri
     slopes_times_head(begin, end, stride, head, head_transposed, slopes.get(), sums.get(), hidden_gradient,
                       [=](int64_t panel, bf16* out) {
                         panel_rows(begin, end, terms, panel, true,
-                                   [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+                                   [=](int64_t row, int64_t column, Floats left, Floats right) {
                                      mark_missing(vocabulary, column, left, right);
-                                     const __m512 normalizer = _mm512_set1_ps(normalizers[row]);
-                                     const __m512 scale = _mm512_set1_ps(-gradients[row] * factor);
-                                     const __m512 by = _mm512_set1_ps(factor);
-                                     const __m512 one = _mm512_set1_ps(1.0F);
+                                     const Floats normalizer = all(normalizers[row]);
+                                     const Floats scale = all(-gradients[row] * factor);
+                                     const Floats by = all(factor);
+                                     const Floats one = all(1.0F);
                                      const uint32_t place = place_of(targets[row], column);
-                                     left = exp16(_mm512_fmsub_ps(left, by, normalizer));
-                                     right = exp16(_mm512_fmsub_ps(right, by, normalizer));
-                                     left = _mm512_mask_sub_ps(left, static_cast<__mmask16>(place), left, one);
-                                     right = _mm512_mask_sub_ps(right, static_cast<__mmask16>(place >> 16), right, one);
-                                     store16(out + (row - begin) * slope_stride, _mm512_mul_ps(left, scale));
-                                     store16(out + (row - begin) * slope_stride + 16, _mm512_mul_ps(right, scale));
+                                     left = exp16(fmsub(left, by, normalizer));
+                                     right = exp16(fmsub(right, by, normalizer));
+                                     left = subtract_or(left, static_cast<Mask>(place), left, one);
+                                     right = subtract_or(right, static_cast<Mask>(place >> 16), right, one);
+                                     store16(out + (row - begin) * slope_stride, left * scale);
+                                     store16(out + (row - begin) * slope_stride + 16, right * scale);
                                    });
                       });
   });
@@ -240,27 +238,27 @@ void team_divergence(int64_t rows, const bf16* student, const bf16* teacher, int
   const int64_t vocabulary = head.n();
   for_row_blocks(rows, gradient_rows, [=](int64_t begin, int64_t end) {
     Running students[gradient_rows], teachers[gradient_rows];
-    __m512 logits[gradient_rows][2];  // the student's, of one panel
+    Floats logits[gradient_rows][2];  // the student's, of one panel
     for (int64_t row = 0; row < end - begin; ++row) {
       students[row].clear();
       teachers[row].clear();
     }
     Running *student_row = students - begin, *teacher_row = teachers - begin;
-    __m512(*logits_row)[2] = logits - begin;
-    const __m512 zeros[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    Floats(*logits_row)[2] = logits - begin;
+    const Floats nothing[2] = {zeros(), zeros()};
     for (int64_t panel = 0; panel < given.first.w->panels(); ++panel) {
-      panel_rows(begin, end, given, panel, true, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+      panel_rows(begin, end, given, panel, true, [=](int64_t row, int64_t column, Floats left, Floats right) {
         mark_missing(vocabulary, column, left, right);
         logits_row[row][0] = left;
         logits_row[row][1] = right;
-        add_logits<Weight::other>(student_row[row], left, right, 1.0F, zeros);
+        add_logits<Weight::other>(student_row[row], left, right, 1.0F, nothing);
       });
-      panel_rows(begin, end, wanted, panel, false, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+      panel_rows(begin, end, wanted, panel, false, [=](int64_t row, int64_t column, Floats left, Floats right) {
         mark_missing(vocabulary, column, left, right);
-        const __mmask16 first = columns_below(vocabulary, column);
-        const __mmask16 second = columns_below(vocabulary, column + 16);
-        const __m512 differences[2] = {_mm512_maskz_sub_ps(first, left, logits_row[row][0]),
-                                       _mm512_maskz_sub_ps(second, right, logits_row[row][1])};
+        const Mask first = columns_below(vocabulary, column);
+        const Mask second = columns_below(vocabulary, column + 16);
+        const Floats differences[2] = {subtract_or_zero(first, left, logits_row[row][0]),
+                                       subtract_or_zero(second, right, logits_row[row][1])};
         add_logits<Weight::other>(teacher_row[row], left, right, 1.0F, differences);
       });
     }
@@ -287,25 +285,25 @@ void team_divergence_gradient(int64_t rows, const bf16* student, const bf16* tea
   const Buffer<bf16> slopes(gradient_rows * slope_stride);
   const Buffer<float> sums(gradient_rows * head_transposed.padded_n());
   for_row_blocks(rows, gradient_rows, [&](int64_t begin, int64_t end) {
-    __m512 probabilities[gradient_rows][2];  // the teacher's, of one panel
-    __m512(*of_row)[2] = probabilities - begin;
+    Floats probabilities[gradient_rows][2];  // the teacher's, of one panel
+    Floats(*of_row)[2] = probabilities - begin;
     slopes_times_head(
         begin, end, stride, head, head_transposed, slopes.get(), sums.get(), student_gradient,
         [=](int64_t panel, bf16* out) {
-          panel_rows(begin, end, wanted, panel, true, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+          panel_rows(begin, end, wanted, panel, true, [=](int64_t row, int64_t column, Floats left, Floats right) {
             mark_missing(vocabulary, column, left, right);
-            const __m512 normalizer = _mm512_set1_ps(teacher_normalizers[row]);
-            of_row[row][0] = exp16(_mm512_sub_ps(left, normalizer));
-            of_row[row][1] = exp16(_mm512_sub_ps(right, normalizer));
+            const Floats normalizer = all(teacher_normalizers[row]);
+            of_row[row][0] = exp16(left - normalizer);
+            of_row[row][1] = exp16(right - normalizer);
           });
-          panel_rows(begin, end, given, panel, false, [=](int64_t row, int64_t column, __m512 left, __m512 right) {
+          panel_rows(begin, end, given, panel, false, [=](int64_t row, int64_t column, Floats left, Floats right) {
             mark_missing(vocabulary, column, left, right);
-            const __m512 normalizer = _mm512_set1_ps(student_normalizers[row]);
-            const __m512 scale = _mm512_set1_ps(gradients[row]);
-            left = _mm512_sub_ps(exp16(_mm512_sub_ps(left, normalizer)), of_row[row][0]);
-            right = _mm512_sub_ps(exp16(_mm512_sub_ps(right, normalizer)), of_row[row][1]);
-            store16(out + (row - begin) * slope_stride, _mm512_mul_ps(left, scale));
-            store16(out + (row - begin) * slope_stride + 16, _mm512_mul_ps(right, scale));
+            const Floats normalizer = all(student_normalizers[row]);
+            const Floats scale = all(gradients[row]);
+            left = exp16(left - normalizer) - of_row[row][0];
+            right = exp16(right - normalizer) - of_row[row][1];
+            store16(out + (row - begin) * slope_stride, left * scale);
+            store16(out + (row - begin) * slope_stride + 16, right * scale);
           });
         });
   });
@@ -331,10 +329,10 @@ class Row {
     const int64_t blocks = (size_ + block - 1) / block;
     double total = 0;
     for (int64_t i = 0; i < blocks; ++i) {
-      __m512 sum = _mm512_setzero_ps();
+      Floats sum = zeros();
       const int64_t end = end_of(i, block);
-      for (int64_t at = i * block; at < end; at += 16) sum = _mm512_add_ps(sum, exp16(above_largest(at)));
-      sums[i] = static_cast<double>(_mm512_reduce_add_ps(sum));
+      for (int64_t at = i * block; at < end; at += 16) sum = sum + exp16(above_largest(at));
+      sums[i] = static_cast<double>(reduce_add(sum));
       total += sums[i];
     }
     const double target = static_cast<double>(uniform) * total;
@@ -351,26 +349,25 @@ class Row {
   int64_t end_of(int64_t i, int64_t block) const { return (i + 1) * block < size_ ? (i + 1) * block : size_; }
 
   // 16 logits, −∞ beyond the last.
-  __m512 load(int64_t at) const {
-    return _mm512_mask_loadu_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()), columns_below(size_, at),
-                                logits_ + at);
+  Floats load(int64_t at) const {
+    return load_or(all(-std::numeric_limits<float>::infinity()), columns_below(size_, at), logits_ + at);
   }
 
-  __m512 above_largest(int64_t at) const {
-    const __m512 x = _mm512_mul_ps(_mm512_sub_ps(load(at), _mm512_set1_ps(largest_)), _mm512_set1_ps(factor_));
-    return _mm512_max_ps(x, _mm512_set1_ps(vanishing));
+  Floats above_largest(int64_t at) const {
+    const Floats x = (load(at) - all(largest_)) * all(factor_);
+    return max(x, all(vanishing));
   }
 
   // False if it isn't a finite number, or a logit is NaN.
   bool find_largest() {
-    __m512 largest = load(0);
-    __mmask16 broken = 0;
+    Floats largest = load(0);
+    Mask broken = 0;
     for (int64_t at = 0; at < size_; at += 16) {
-      const __m512 values = load(at);
-      broken = static_cast<__mmask16>(broken | _mm512_cmp_ps_mask(values, values, _CMP_UNORD_Q));
-      largest = _mm512_max_ps(largest, values);
+      const Floats values = load(at);
+      broken = static_cast<Mask>(broken | not_a_number(values));
+      largest = max(largest, values);
     }
-    largest_ = _mm512_reduce_max_ps(largest);
+    largest_ = reduce_max(largest);
     const float limit = std::numeric_limits<float>::max();
     return broken == 0 && largest_ >= -limit && largest_ <= limit;
   }
@@ -380,7 +377,7 @@ class Row {
     int64_t last = begin;
     for (int64_t at = begin; at < end; at += 16) {
       alignas(64) float e[16];
-      _mm512_store_ps(e, exp16(above_largest(at)));
+      store_aligned(e, exp16(above_largest(at)));
       for (int64_t j = 0; j < 16; ++j) {
         if (e[j] <= 0) continue;
         last = at + j;
@@ -402,8 +399,8 @@ void describe_row(const float* logits, int64_t vocabulary, float factor, int32_t
   Running running;
   running.clear();
   for (int64_t column = 0; column < vocabulary; column += panel_width) {
-    __m512 left = _mm512_maskz_loadu_ps(columns_below(vocabulary, column), logits + column);
-    __m512 right = _mm512_maskz_loadu_ps(columns_below(vocabulary, column + 16), logits + column + 16);
+    Floats left = load_or_zero(columns_below(vocabulary, column), logits + column);
+    Floats right = load_or_zero(columns_below(vocabulary, column + 16), logits + column + 16);
     mark_missing(vocabulary, column, left, right);
     add_logits<Weight::logit>(running, left, right, factor, nullptr);
   }
@@ -438,4 +435,4 @@ void team_describe(int64_t rows, const float* logits, int64_t stride, int64_t vo
   }
 }
 
-}  // namespace backburn::kernels
+}  // namespace backburn::kernels::BACKBURN_VECTOR

@@ -1,10 +1,10 @@
 #include "backburn/model/load.h"
 
 #include <ATen/Context.h>
-#include <cpuid.h>
 
 #include "backburn/base/error.h"
 #include "backburn/model/packed.h"
+#include "backburn/model/products.h"
 #include "backburn/model/stored.h"
 
 namespace backburn::model {
@@ -23,10 +23,11 @@ Model placed(Model model, at::Device device) {
 }  // namespace
 
 Model load_model(const std::string& path_or_name, const at::TensorOptions& compute) {
-  const auto dtype = compute.dtype().toScalarType();
+  StoredModel stored = open_model(path_or_name);
+  const auto dtype = dtype_of(compute, stored.model.config);
   if (dtype != at::kBFloat16 && dtype != at::kFloat)
     fail("models compute in bf16 or f32, not in {}", at::toString(dtype));
-  return placed(read_all(open_model(path_or_name), dtype), compute.device());
+  return placed(read_all(std::move(stored), dtype), compute.device());
 }
 
 at::Device device_of(const std::string& name) {
@@ -38,12 +39,12 @@ at::Device device_of(const std::string& name) {
       "device cuda: this program's LibTorch finds no CUDA device; give --device cpu, or see docs/performance.md");
 }
 
-at::ScalarType default_dtype(at::Device device) {
-  if (device.is_cuda()) return at::kBFloat16;
-  // Leaf 7, sub-leaf 0, edx bit 22: AMX-BF16 (Intel SDM, volume 2, CPUID).
-  unsigned int eax = 0, ebx = 0, ecx = 0, edx = 0;
-  const bool amx = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx >> 22 & 1) != 0;
-  return amx || __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat;
+at::ScalarType default_dtype(const ModelConfig& config, at::Device device) {
+  return has_bf16_products(device) || PackedWeights::fits(config, at::kBFloat16) ? at::kBFloat16 : at::kFloat;
+}
+
+at::ScalarType dtype_of(const at::TensorOptions& compute, const ModelConfig& config) {
+  return compute.has_dtype() ? compute.dtype().toScalarType() : default_dtype(config, compute.device());
 }
 
 std::vector<int32_t> chat_prompt(const Model& model, std::span<const text::Message> messages,

@@ -512,7 +512,7 @@ Tensor logits(const Network& network, const Tensor& hidden) {
   const Tensor rows = hidden.contiguous();
   const Tensor out = at::empty({rows.size(0), head.n()}, at::kFloat);
   kernels::parallel([&] {
-    kernels::team_multiply(rows.size(0), {{bits(rows), head.k(), &head}, {}}, out.data_ptr<float>(), head.n());
+    kernels::team_multiply_f32(rows.size(0), {{bits(rows), head.k(), &head}, {}}, out.data_ptr<float>(), head.n());
   });
   return out;
 }

@@ -96,9 +96,9 @@ Model load_model(const std::string& path_or_name, const at::TensorOptions& compu
   if (quantization == BaseQuantization::none) return load_model(path_or_name, compute);
   const at::NoGradGuard no_grad;
   StoredModel stored = open_model(path_or_name);
-  if (!compute.device().is_cpu() || !PackedWeights::fits(stored.model.config, compute.dtype().toScalarType())) {
+  if (!compute.device().is_cpu() || !PackedWeights::fits(stored.model.config, dtype_of(compute, stored.model.config))) {
     fail(
-        "{}: base_quantization is computed by the packed kernels alone: on a CPU with AVX-512 BF16, in bfloat16, for "
+        "{}: base_quantization is computed by the packed kernels alone: on a CPU with AVX2, in bfloat16, for "
         "layers like Llama's and Qwen2's; set base_quantization=none",
         stored.model.name);
   }

@@ -16,6 +16,7 @@
 
 #include "backburn/model/packed.h"
 #include "backburn/model/packed_decoder.h"
+#include "backburn/model/products.h"
 #include "backburn/model/residual_stream.h"
 #include "backburn/model/rotary.h"
 
@@ -102,13 +103,13 @@ class QuantizedLinear : public torch::autograd::Function<QuantizedLinear> {
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x,
                         const c10::intrusive_ptr<Unpacking>& unpacking) {
     context->saved_data["unpacking"] = c10::IValue::make_capsule(unpacking);
-    return at::linear(x, unpacking->weight(), unpacking->bias);
+    return linear_product(x, unpacking->weight(), unpacking->bias);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& slopes) {
     const auto holder = context->saved_data["unpacking"].toCapsule();
-    return {at::matmul(slopes[0], static_cast<const Unpacking&>(*holder).weight()), Tensor()};
+    return {matrix_product(slopes[0], static_cast<const Unpacking&>(*holder).weight()), Tensor()};
   }
 };
 
@@ -125,17 +126,17 @@ Tensor quantized_linear(const Network& network, const Place& place, const Tensor
 Tensor project(const Network& network, const Place& place, const Tensor& weight, const Tensor& x,
                const Tensor& bias = {}) {
   const auto unchanged = [&](const Tensor& added) {
-    return weight.defined() ? at::linear(x, weight, added) : quantized_linear(network, place, x, added);
+    return weight.defined() ? linear_product(x, weight, added) : quantized_linear(network, place, x, added);
   };
   const Adapter* adapter = network.adapter;
   if (adapter == nullptr) return unchanged(bias);
   const LoraPair& pair = adapter->layers[place.layer][linear_index(*network.config, place.which, place.expert)];
   if (!pair.a.defined()) return unchanged(bias);
-  const auto low = at::linear(x, pair.a.to(x.options()));
-  const auto update = at::linear(low, pair.b.to(x.options())) * adapter->scale();
+  const auto low = linear_product(x, pair.a.to(x.options()));
+  const auto update = linear_product(low, pair.b.to(x.options())) * adapter->scale();
   if (!pair.magnitude.defined()) return unchanged(bias) + update;
   const auto ratio = pair.ratio.defined() ? pair.ratio : row_ratio(weight, pair, adapter->scale()).to(x.options());
-  const auto y = (at::linear(x, weight) + update) * ratio;
+  const auto y = (linear_product(x, weight) + update) * ratio;
   return bias.defined() ? y + bias : y;
 }
 
@@ -179,7 +180,7 @@ Tensor gated_mlp(const Network& network, size_t layer, int64_t expert, const Mlp
 Tensor mixture_of_experts(const Network& network, size_t layer, const Tensor& x) {
   const MixtureOfExperts& mixture = network.config->mixture;
   const LayerWeights& weights = network.weights->layers[layer];
-  const auto probabilities = at::softmax(at::linear(x, weights.router), -1, at::kFloat);
+  const auto probabilities = at::softmax(linear_product(x, weights.router), -1, at::kFloat);
   auto [shares, chosen] = probabilities.topk(mixture.num_experts_per_tok, -1);
   if (mixture.norm_topk_prob) shares = shares / shares.sum(-1, true);
   shares = shares.to(x.scalar_type());
@@ -226,13 +227,10 @@ double attention_scale(const ModelConfig& config) {
 // does not take.
 Tensor attention(const ModelConfig& config, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
   const double scale = attention_scale(config);
-  if (config.attention_softcap == 0) {
-    const std::optional<Tensor> given = mask.defined() ? std::optional<Tensor>(mask) : std::nullopt;
-    return at::scaled_dot_product_attention(q, k, v, given, 0.0, !mask.defined(), scale);
-  }
+  if (config.attention_softcap == 0) return dot_product_attention(q, k, v, mask, scale);
   const double cap = config.attention_softcap;
-  const auto scores = at::tanh(at::matmul(q, k.transpose(-2, -1)) * (scale / cap)) * cap + mask;
-  return at::matmul(at::softmax(scores, -1, at::kFloat).to(q.scalar_type()), v);
+  const auto scores = at::tanh(matrix_product(q, k.transpose(-2, -1)) * (scale / cap)) * cap + mask;
+  return matrix_product(at::softmax(scores, -1, at::kFloat).to(q.scalar_type()), v);
 }
 
 // Additive mask of a tree, [tokens, tokens]: 0 where a token may look, −∞ elsewhere. positions: [tokens] of the tree's
@@ -424,7 +422,7 @@ Tensor logits(const Network& network, const Tensor& hidden) {
   if (network.weights->packed && hidden.scalar_type() == at::kBFloat16 && !at::GradMode::is_enabled()) {
     return packed::logits(network, hidden);
   }
-  const auto plain = at::linear(hidden, whole_head(*network.weights)).to(at::kFloat);
+  const auto plain = linear_product(hidden, whole_head(*network.weights)).to(at::kFloat);
   const double cap = network.config->logit_softcap;
   return cap == 0 ? plain : at::tanh(plain / cap) * cap;
 }

@@ -23,7 +23,7 @@ void describe(const Run& run, const model::Model& original, const std::string& c
         {{"name", original.name},
          {"architecture", original.config.architecture},
          {"parameters", model::parameter_count(original.config)},
-         {"dtype", compute_options(run.recipe).dtype() == at::kBFloat16 ? "bf16" : "f32"}}}});
+         {"dtype", original.network().dtype() == at::kBFloat16 ? "bf16" : "f32"}}}});
 }
 
 }  // namespace

@@ -243,7 +243,7 @@ std::string what_would_fit(const std::vector<std::string>& settings, bool can_be
 }
 
 bool can_be_quantized(const ModelConfig& config, const Recipe& recipe) {
-  const auto dtype = compute_options(recipe).dtype().toScalarType();
+  const auto dtype = model::dtype_of(compute_options(recipe), config);
   return recipe.base_quantization == "none" && model::PackedWeights::fits(config, dtype);
 }
 
@@ -266,7 +266,7 @@ bool is_checked(const Recipe& recipe) {
 }
 
 Sizes sizes_of(const ModelConfig& config, const Recipe& recipe) {
-  return {config, compute_options(recipe).dtype().toScalarType(),
+  return {config, model::dtype_of(compute_options(recipe), config),
           model::base_quantization_of(recipe.base_quantization)};
 }
 

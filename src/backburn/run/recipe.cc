@@ -113,11 +113,10 @@ Options options_of(Recipe& recipe) {
 }
 
 at::TensorOptions compute_options(const Recipe& recipe) {
-  const auto device = model::device_of(recipe.device);
-  const auto options = at::TensorOptions().device(device);
+  const auto options = at::TensorOptions().device(model::device_of(recipe.device));
   if (recipe.dtype == "bfloat16") return options.dtype(at::kBFloat16);
   if (recipe.dtype == "float32") return options.dtype(at::kFloat);
-  return options.dtype(model::default_dtype(device));
+  return options;
 }
 
 model::Model load_model(const std::string& path_or_name, const Recipe& recipe) {

@@ -54,7 +54,8 @@ struct Recipe {
 /// All keys of a recipe. The recipe must outlive the result.
 Options options_of(Recipe& recipe);
 
-/// The device that the recipe asks for, and the dtype on it. Errors: cuda where there is none (usage).
+/// The device that the recipe asks for, and the dtype on it (none: auto, model::default_dtype). Errors: cuda where
+/// there is none (usage).
 at::TensorOptions compute_options(const Recipe& recipe);
 
 /// A model as the recipe wants it to compute. Errors: model::load_model's.

@@ -11,6 +11,7 @@
 #include "backburn/kernels/parallel.h"
 #include "backburn/kernels/vocabulary.h"
 #include "backburn/model/packed.h"
+#include "backburn/model/products.h"
 
 namespace backburn::train {
 namespace {
@@ -31,7 +32,7 @@ void for_each_chunk(int64_t rows, const Tensor& head, const Body& body) {
 // softcap 0: none.
 Tensor chunk_logits(const Tensor& hidden, const Tensor& head, int64_t begin, int64_t size, double temperature,
                     double softcap) {
-  auto logits = at::linear(hidden.narrow(0, begin, size), head).to(at::kFloat);
+  auto logits = model::linear_product(hidden.narrow(0, begin, size), head).to(at::kFloat);
   if (softcap != 0) logits.div_(softcap).tanh_().mul_(softcap);
   return temperature == 1.0 ? logits : logits.div_(temperature);
 }
@@ -51,8 +52,8 @@ class Gradients {
   // slope [rows, vocab] of the logits of the hidden states from `begin` on.
   void add(int64_t begin, const Tensor& slope) {
     const Tensor narrow = slope.to(head_.scalar_type());
-    of_hidden.narrow(0, begin, slope.size(0)).copy_(at::mm(narrow, head_));
-    if (of_head.defined()) of_head.add_(at::mm(narrow.t(), hidden_.narrow(0, begin, slope.size(0))));
+    of_hidden.narrow(0, begin, slope.size(0)).copy_(model::matrix_product(narrow, head_));
+    if (of_head.defined()) of_head.add_(model::matrix_product(narrow.t(), hidden_.narrow(0, begin, slope.size(0))));
   }
 
   Tensor of_hidden, of_head;

@@ -53,6 +53,7 @@ std::vector<Pass> make_passes(std::span<const Example> examples, std::vector<siz
     if (trees.empty()) return;
     auto tokens = model::pack(trees);
     std::vector<int64_t> answers;
+    answers.reserve(in_pass.size());
     for (const size_t i : in_pass) answers.push_back(static_cast<int64_t>(examples[i].answer.size()));
     auto predictions = branch_predictions(tokens, answers);
     passes.push_back({std::move(tokens), std::move(predictions), std::move(in_pass)});
