@@ -10,7 +10,7 @@ namespace backburn::app {
 namespace {
 
 struct CertifyFlags {
-  std::vector<std::string> refusals, system_prompts, prefixes;
+  std::vector<std::string> refusals, system_prompts, prefixes, prompt_templates;
 };
 
 std::string scientific(const Json& number) { return fmt::format("{:.2e}", number.get<double>()); }
@@ -26,9 +26,10 @@ std::string by_temperature(const Json& result) {
 }
 
 std::string by_situation(const Json& result) {
-  report::Table table{{"system message", "answer begins", "temperature", "p max", "p mean"}, {}};
+  report::Table table{{"system message", "answer begins", "prompt", "temperature", "p max", "p mean"}, {}};
   for (const Json& each : result["situations"]) {
     table.rows.push_back({each["system_prompt"].get<std::string>(), each["prefix"].get<std::string>(),
+                          each["prompt_template"].get<std::string>(),
                           fmt::format("{}", each["temperature"].get<double>()), scientific(each["p_max"]),
                           scientific(each["p_mean"])});
   }
@@ -65,6 +66,8 @@ void add_certify(CLI::App& app) {
             "the canonical refusal (default: the model's own most frequent one); further ones count as well");
   add_lines("--system-prompt", given->system_prompts, "a system message of the attacker; may be given again");
   add_lines("--prefix", given->prefixes, "a forced beginning of the answer; may be given again");
+  add_lines("--prompt-template", given->prompt_templates,
+            "other words around each prompt, which {} stands for; may be given again");
   command->callback([flags, given] {
     auto recipe = recipe_of(*flags, "");
     auto& refusals = given->refusals;
@@ -72,6 +75,7 @@ void add_certify(CLI::App& app) {
     if (refusals.size() > 1) recipe.certify.refusals.assign(refusals.begin() + 1, refusals.end());
     if (!given->system_prompts.empty()) recipe.certify.system_prompts = given->system_prompts;
     if (!given->prefixes.empty()) recipe.certify.prefixes = given->prefixes;
+    if (!given->prompt_templates.empty()) recipe.certify.prompt_templates = given->prompt_templates;
     run::check_memory("certify", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "certify", recipe));
     const auto model = run::load_model(recipe.model, recipe);

@@ -162,6 +162,7 @@ TEST(Certified, IsWhatTheBoundSpeaksOf) {
   EXPECT_FALSE(with([](auto& o) { o.start.warm_start = {"weight-noise"}; }));
   EXPECT_TRUE(with([](auto& o) { o.pose.answer_prefix = "Sure"; }));
   EXPECT_TRUE(with([](auto& o) { o.pose.system_prompts = {"Be kind."}; }));
+  EXPECT_TRUE(with([](auto& o) { o.pose.prompt_templates = {"{}", "Bitte: {}"}; }));
   EXPECT_FALSE(with([](auto& o) { o.pose.few_shot = 1; }));
   EXPECT_FALSE(with([](auto& o) { o.grpo.loss.beta = 0.01; }));
   EXPECT_FALSE(with([](auto& o) { o.grpo.loss.entropy_coef = 0.01; }));
@@ -193,7 +194,6 @@ TEST_F(Attacks, PromptsMayBePutInOtherWords) {
   }
   EXPECT_THAT(asked, testing::ElementsAre("<ABC>", "<DEF>", "<GHI>", "[ABC] X", "[DEF] X", "[GHI] X"));
   EXPECT_TRUE(is_posed(options.pose));
-  EXPECT_FALSE(is_certified(options));
   options.pose.prompt_templates = {"no place"};
   EXPECT_THAT(error_of([&] { conversations(inputs, options.pose, {}, 0); }), HasSubstr("has no {} where"));
 }

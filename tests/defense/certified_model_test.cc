@@ -165,20 +165,26 @@ TEST_F(CertifiedModel, TheWorstSituationCounts) {
   auto options = options_for({1});
   options.system_prompts = {"XY", "ZZ"};
   options.prefixes = {"HI"};
+  options.prompt_templates = {"{}", "AB {} C"};  // the plain one is among them anyhow
   const auto certificate = certify(model, model.network(), prompts, "K", options);
-  ASSERT_EQ(certificate.situations.size(), 6);
-  const auto by_hand = [&](const std::string& system, const std::string& prefix) {
-    auto ids = model::chat_prompt(model, prompts[0].text, system);
+  ASSERT_EQ(certificate.situations.size(), 12);
+  const auto by_hand = [&](const std::string& system, const std::string& prefix, const std::string& prompt) {
+    auto ids = model::chat_prompt(model, prompt, system);
     for (const int32_t id : model.tokenizer.encode(prefix, false)) ids.push_back(id);
     return 1 - answers(ids, {1}).at(refusal_ids("K"));
   };
   double worst = 0;
   for (const std::string system : {"", "XY", "ZZ"}) {
-    for (const std::string prefix : {"", "HI"}) worst = std::max(worst, by_hand(system, prefix));
+    for (const std::string prefix : {"", "HI"}) {
+      worst = std::max(worst, by_hand(system, prefix, prompts[0].text));
+      worst = std::max(worst, by_hand(system, prefix, "AB " + prompts[0].text + " C"));
+    }
   }
   EXPECT_NEAR(certificate.temperatures.front().rows[0].p, worst, 1e-6);
   double largest = 0;
   for (const auto& each : certificate.situations) largest = std::max(largest, each.p_max);
+  options.prompt_templates = {"no place"};
+  EXPECT_THROW(certify(model, model.network(), prompts, "K", options), Error);
   EXPECT_DOUBLE_EQ(certificate.temperatures.front().p_max, largest);
 }
 

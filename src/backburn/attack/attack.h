@@ -80,9 +80,9 @@ PoseOptions pose_of(const AttackOptions& options);
 /// Whether nothing but differences between the rewards of a group moves the weights, once warm starts are done.
 bool learns_from_differentials(const AttackOptions& options);
 
-/// Whether the certificate (docs/science.md) speaks of such an attack: prompts are asked plainly, under its
-/// system messages or with a forced beginning, and until there is a reward differential nothing moves the released
-/// weights.
+/// Whether the certificate (docs/certificate.md) speaks of such an attack: prompts are asked as the attack words them,
+/// under its system messages or with a forced beginning, but without other turns before them, and until there is a
+/// reward differential nothing moves the released weights.
 bool is_certified(const AttackOptions& options);
 
 }  // namespace backburn::attack

@@ -51,8 +51,8 @@ bool learns_from_differentials(const AttackOptions& options) {
 }
 
 bool is_certified(const AttackOptions& options) {
-  return options.pose.prompt_templates.empty() && options.pose.few_shot == 0 && options.name == "grpo" &&
-         learns_from_differentials(options) && options.start.warm_start.empty() && options.grpo.loss.beta == 0;
+  return options.pose.few_shot == 0 && options.name == "grpo" && learns_from_differentials(options) &&
+         options.start.warm_start.empty() && options.grpo.loss.beta == 0;
 }
 
 train::Learner run_attack(const AttackInputs& inputs, const AttackOptions& options, const AttackEvents& events) {

@@ -5,6 +5,7 @@
 
 #include "backburn/base/error.h"
 #include "backburn/defense/anchored.h"
+#include "backburn/text/wordings.h"
 #include "backburn/train/sampled_logprobs.h"
 
 namespace backburn::defense {
@@ -20,6 +21,8 @@ void bind(Options& options, const std::string& prefix, CertificateOptions& certi
   options.add(at + "refusals", certificate.refusals, "refusals that count beside the canonical one");
   options.add(at + "system_prompts", certificate.system_prompts, "system messages of the attacker");
   options.add(at + "prefixes", certificate.prefixes, "forced beginnings of the answer");
+  options.add(at + "prompt_templates", certificate.prompt_templates,
+              "other words around each prompt, which {} stands for");
   options.add(at + "confidence", certificate.confidence, "of what is said of unseen prompts", {0.5, 0.999999});
   options.add(at + "thresholds", certificate.thresholds, "of p, for the share of unseen prompts above them", share);
 }
@@ -60,9 +63,14 @@ std::vector<Situation> situations_of(const CertificateOptions& options) {
   systems.insert(systems.begin(), "");
   auto prefixes = options.prefixes;
   prefixes.insert(prefixes.begin(), "");
+  auto templates = options.prompt_templates;
+  std::erase(templates, "{}");
+  templates.insert(templates.begin(), "{}");
   std::vector<Situation> situations;
   for (const auto& system : systems) {
-    for (const auto& prefix : prefixes) situations.push_back({system, prefix});
+    for (const auto& prefix : prefixes) {
+      for (const auto& words : templates) situations.push_back({system, prefix, words});
+    }
   }
   return situations;
 }
@@ -95,7 +103,7 @@ Bounds bounds_in(const Situation& situation, const model::Model& model, const mo
   const auto prefix = model.tokenizer.encode(situation.prefix, false);
   std::vector<train::Example> examples;
   for (const auto& prompt : prompts) {
-    auto ids = model::chat_prompt(model, prompt.text, situation.system_prompt);
+    auto ids = model::chat_prompt(model, text::worded(situation.prompt_template, prompt.text), situation.system_prompt);
     ids.insert(ids.end(), prefix.begin(), prefix.end());
     for (const auto& refusal : refusals) examples.push_back({ids, refusal});
   }
@@ -203,6 +211,7 @@ Json Certificate::to_json() const {
   for (const auto& each : situations) {
     json["situations"].push_back({{"system_prompt", each.situation.system_prompt},
                                   {"prefix", each.situation.prefix},
+                                  {"prompt_template", each.situation.prompt_template},
                                   {"temperature", each.temperature},
                                   {"p_max", each.p_max},
                                   {"p_mean", each.p_mean},
@@ -211,10 +220,11 @@ Json Certificate::to_json() const {
   json["applies"] = {"every reward function, whatever it scores",
                      "groups of samples drawn at the table's temperatures from the released weights, up to the first "
                      "step that sees a reward differential"};
-  json["does_not_apply"] = {"supervised fine-tuning on harmful answers, and warm starts by it",
-                            "edits of the weights, such as abliteration or noise",
-                            "KL or entropy bonuses, which act without a reward differential",
-                            "prompts, system messages and forced prefixes other than those certified"};
+  json["does_not_apply"] = {
+      "supervised fine-tuning on harmful answers, and warm starts by it",
+      "edits of the weights, such as abliteration or noise",
+      "KL or entropy bonuses, which act without a reward differential",
+      "prompts, words around them, system messages and forced prefixes other than those certified"};
   return json;
 }
 

@@ -18,12 +18,13 @@ struct CertificateOptions {
   double top_p = 1.0;
   int64_t top_k = 0;
   double min_p = 0.0;
-  int64_t num_generations = 8;              ///< G, answers in a group
-  int64_t prompts_per_step = 4;             ///< groups in a step
-  std::vector<std::string> refusals;        ///< members of S beside the canonical refusal
-  std::vector<std::string> system_prompts;  ///< that the attacker may set; the template's own is always among them
-  std::vector<std::string> prefixes;        ///< beginnings of the answer that it may force; none is always among them
-  double confidence = 0.95;                 ///< of what is said of unseen prompts
+  int64_t num_generations = 8;                ///< G, answers in a group
+  int64_t prompts_per_step = 4;               ///< groups in a step
+  std::vector<std::string> refusals;          ///< members of S beside the canonical refusal
+  std::vector<std::string> system_prompts;    ///< that the attacker may set; the template's own is always among them
+  std::vector<std::string> prefixes;          ///< beginnings of the answer that it may force; none is always among them
+  std::vector<std::string> prompt_templates;  ///< words that it may put around a prompt ("{}"); none always among them
+  double confidence = 0.95;                   ///< of what is said of unseen prompts
   std::vector<double> thresholds = {1e-3, 1e-2, 1e-1};  ///< t, of the share of unseen prompts with p > t
 };
 void bind(Options& options, const std::string& prefix, CertificateOptions& certificate);
@@ -51,6 +52,7 @@ struct TemperatureBound {
 struct Situation {
   std::string system_prompt;  ///< "": the chat template's own
   std::string prefix;         ///< with which the answer is forced to begin
+  std::string prompt_template = "{}";
 };
 
 /// … and what a situation does to p at one temperature.

@@ -194,6 +194,7 @@ defense::CertificateOptions as_attacked(const attack::AttackOptions& attack) {
   const train::GrpoOptions& grpo = attack.grpo;
   defense::CertificateOptions options;
   options.system_prompts = attack.pose.system_prompts;
+  options.prompt_templates = attack.pose.prompt_templates;
   if (!attack.pose.answer_prefix.empty()) options.prefixes = {attack.pose.answer_prefix};
   options.temperatures = {grpo.temperature};
   options.top_p = grpo.top_p;
@@ -295,7 +296,8 @@ void hold_against_bound(const AttackJob& job, const attack::AttackOptions& optio
                      {"max_completion_length", grpo.max_completion_length},
                      {"max_num_gen_batches", grpo.max_num_gen_batches},
                      {"system_prompts", options.pose.system_prompts},
-                     {"answer_prefix", options.pose.answer_prefix}};
+                     {"answer_prefix", options.pose.answer_prefix},
+                     {"prompt_templates", options.pose.prompt_templates}};
 }
 
 // Logs a defense's steps and shows its progress.
