@@ -24,13 +24,14 @@ struct Scales {
 };
 
 // A tile as a panel has it: 16 pairs of columns, of each the 32 rows.
-void unpack_tile(BlockType type, const uint8_t* tile, bf16* out) {
+template <BlockType type>
+void unpack_tile_of(const uint8_t* tile, bf16* out) {
   const Scales scales(tile);
   const uint8_t* q = tile + scale_bytes;
   for (int64_t pair = 0; pair < pairs; ++pair) {
     for (int half = 0; half < 2; ++half, out += size) {
       Floats first, second;
-      if (type == BlockType::q4_0) {
+      if constexpr (type == BlockType::q4_0) {
         split_bytes(q, first, second);
         q += 16;
       } else {
@@ -41,6 +42,11 @@ void unpack_tile(BlockType type, const uint8_t* tile, bf16* out) {
       store32(out, first * scales.rows[2 * half], second * scales.rows[2 * half + 1]);
     }
   }
+}
+
+void unpack_tile(BlockType type, const uint8_t* tile, bf16* out) {
+  if (type == BlockType::q4_0) return unpack_tile_of<BlockType::q4_0>(tile, out);
+  unpack_tile_of<BlockType::q8_0>(tile, out);
 }
 
 // The same the other way round: 16 pairs of rows, of each the 32 columns.
