@@ -45,6 +45,7 @@ std::vector<std::string> refusal_set(const std::string& canonical, const std::ve
 // Their token ids. The events "the sample is y" exclude each other only when no y begins with another.
 std::vector<std::vector<int32_t>> prefix_free_ids(const model::Model& model, const std::vector<std::string>& refusals) {
   std::vector<std::vector<int32_t>> ids;
+  ids.reserve(refusals.size());
   for (const auto& refusal : refusals) ids.push_back(answer_ids(model, refusal));
   for (size_t i = 0; i < ids.size(); ++i) {
     for (size_t j = 0; j < ids.size(); ++j) {
