@@ -13,6 +13,7 @@ namespace {
 template <typename Entry>
 std::vector<std::string> names_of(const std::vector<Entry>& table) {
   std::vector<std::string> names;
+  names.reserve(table.size());
   for (const Entry& entry : table) names.push_back(entry.name);
   return names;
 }

@@ -258,7 +258,7 @@ class PackedDivergence : public torch::autograd::Function<PackedDivergence> {
                         const PackedHead& packed) {
     const auto student = student_states.contiguous(), teacher = teacher_states.contiguous();
     const int64_t rows = student.size(0);
-    const auto divergence = at::empty({rows}, at::kFloat);
+    auto divergence = at::empty({rows}, at::kFloat);
     const auto normalizers = at::empty({2, rows}, at::kFloat);
     kernels::parallel([&] {
       kernels::team_divergence(rows, bits(student), bits(teacher), student.size(1), packed->head(), floats(divergence),
