@@ -41,14 +41,14 @@ void in_huge_pages(const at::Tensor& memory) {
   madvise(begin - reinterpret_cast<size_t>(begin) % page, memory.nbytes() / page * page, MADV_HUGEPAGE);
 }
 
-// What this machine can do at best: LibTorch's largest products in the type that models compute in, and reading memory
-// once, in huge pages. A number of each result is looked at, since a GPU answers before it is done.
+// What this machine can do at best: LibTorch's largest products (bf16 where it has them, f32 elsewhere), and reading
+// memory once, in huge pages. A number of each result is looked at, since a GPU answers before it is done.
 Json machine(const at::TensorOptions& compute) {
   const at::NoGradGuard no_grad;
   constexpr int64_t size = 4096;
   double gflops = 0;
-  const auto bf16 = model::has_bf16_products(compute.device()) ? at::kBFloat16 : at::kFloat;
-  const auto matrix = at::ones({size, size}, compute.has_dtype() ? compute : compute.dtype(bf16));
+  const auto fastest = model::has_bf16_products(compute.device()) ? at::kBFloat16 : at::kFloat;
+  const auto matrix = at::ones({size, size}, compute.has_dtype() ? compute : compute.dtype(fastest));
   for (int i = 0; i < best_of; ++i) {
     const Stopwatch watch;
     at::matmul(matrix, matrix)[0][0].item<float>();

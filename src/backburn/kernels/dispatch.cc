@@ -10,53 +10,36 @@
 
 namespace backburn::kernels {
 
-namespace avx512 {
-decltype(kernels::team_multiply) team_multiply;
-decltype(kernels::team_multiply_f32) team_multiply_f32;
-decltype(kernels::team_multiply_add) team_multiply_add;
-decltype(kernels::team_multiply_residual) team_multiply_residual;
-decltype(kernels::team_multiply_swiglu) team_multiply_swiglu;
-decltype(kernels::team_outer_add) team_outer_add;
-decltype(kernels::team_rms_norm) team_rms_norm;
-decltype(kernels::team_rms_norm_gradient) team_rms_norm_gradient;
-decltype(kernels::team_rotate) team_rotate;
-decltype(kernels::team_rotate_back) team_rotate_back;
-decltype(kernels::team_swiglu_gradient) team_swiglu_gradient;
-decltype(kernels::team_attend) team_attend;
-decltype(kernels::team_attend_gradient) team_attend_gradient;
-decltype(kernels::team_attend_cached) team_attend_cached;
-decltype(kernels::team_token_logprobs) team_token_logprobs;
-decltype(kernels::team_token_logprobs_gradient) team_token_logprobs_gradient;
-decltype(kernels::team_divergence) team_divergence;
-decltype(kernels::team_divergence_gradient) team_divergence_gradient;
-decltype(kernels::team_sample) team_sample;
-decltype(kernels::team_describe) team_describe;
-void unpack_rows(const QuantizedMatrix& matrix, int64_t begin, int64_t end, bf16* out);
-}  // namespace avx512
+// What every set has, declared as the headers declare it.
+#define BACKBURN_DECLARE(set)                                                             \
+  namespace set {                                                                         \
+  decltype(kernels::team_multiply) team_multiply;                                         \
+  decltype(kernels::team_multiply_f32) team_multiply_f32;                                 \
+  decltype(kernels::team_multiply_add) team_multiply_add;                                 \
+  decltype(kernels::team_multiply_residual) team_multiply_residual;                       \
+  decltype(kernels::team_multiply_swiglu) team_multiply_swiglu;                           \
+  decltype(kernels::team_outer_add) team_outer_add;                                       \
+  decltype(kernels::team_rms_norm) team_rms_norm;                                         \
+  decltype(kernels::team_rms_norm_gradient) team_rms_norm_gradient;                       \
+  decltype(kernels::team_rotate) team_rotate;                                             \
+  decltype(kernels::team_rotate_back) team_rotate_back;                                   \
+  decltype(kernels::team_swiglu_gradient) team_swiglu_gradient;                           \
+  decltype(kernels::team_attend) team_attend;                                             \
+  decltype(kernels::team_attend_gradient) team_attend_gradient;                           \
+  decltype(kernels::team_attend_cached) team_attend_cached;                               \
+  decltype(kernels::team_token_logprobs) team_token_logprobs;                             \
+  decltype(kernels::team_token_logprobs_gradient) team_token_logprobs_gradient;           \
+  decltype(kernels::team_divergence) team_divergence;                                     \
+  decltype(kernels::team_divergence_gradient) team_divergence_gradient;                   \
+  decltype(kernels::team_sample) team_sample;                                             \
+  decltype(kernels::team_describe) team_describe;                                         \
+  void unpack_rows(const QuantizedMatrix& matrix, int64_t begin, int64_t end, bf16* out); \
+  }
 
-namespace avx2 {
-decltype(kernels::team_multiply) team_multiply;
-decltype(kernels::team_multiply_f32) team_multiply_f32;
-decltype(kernels::team_multiply_add) team_multiply_add;
-decltype(kernels::team_multiply_residual) team_multiply_residual;
-decltype(kernels::team_multiply_swiglu) team_multiply_swiglu;
-decltype(kernels::team_outer_add) team_outer_add;
-decltype(kernels::team_rms_norm) team_rms_norm;
-decltype(kernels::team_rms_norm_gradient) team_rms_norm_gradient;
-decltype(kernels::team_rotate) team_rotate;
-decltype(kernels::team_rotate_back) team_rotate_back;
-decltype(kernels::team_swiglu_gradient) team_swiglu_gradient;
-decltype(kernels::team_attend) team_attend;
-decltype(kernels::team_attend_gradient) team_attend_gradient;
-decltype(kernels::team_attend_cached) team_attend_cached;
-decltype(kernels::team_token_logprobs) team_token_logprobs;
-decltype(kernels::team_token_logprobs_gradient) team_token_logprobs_gradient;
-decltype(kernels::team_divergence) team_divergence;
-decltype(kernels::team_divergence_gradient) team_divergence_gradient;
-decltype(kernels::team_sample) team_sample;
-decltype(kernels::team_describe) team_describe;
-void unpack_rows(const QuantizedMatrix& matrix, int64_t begin, int64_t end, bf16* out);
-}  // namespace avx2
+BACKBURN_DECLARE(avx512)
+BACKBURN_DECLARE(avx2)
+
+#undef BACKBURN_DECLARE
 
 namespace {
 

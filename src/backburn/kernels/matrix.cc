@@ -93,7 +93,7 @@ void team_outer_add(int64_t tokens, const bf16* y, int64_t y_stride, int64_t n, 
     }
     for (int j = 0; j < block; ++j) {
       alignas(64) float values[16];
-      store_aligned(values, sums[j] * all(scale));
+      store(values, sums[j] * all(scale));
       float* to = out + (column + j) * row_step + low_column * column_step;
       for (int64_t c = 0; c < 16; ++c) to[c * column_step] += values[c];
     }

@@ -75,8 +75,6 @@ inline void store(float* out, Mask mask, Floats values) {
   _mm256_maskstore_ps(out + 8, _mm256_castps_si256(wanted.high), values.high);
 }
 
-inline void store_aligned(float* out, Floats values) { store(out, values); }
-
 inline Floats min(Floats a, Floats b) { return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)}; }
 inline Floats max(Floats a, Floats b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
 

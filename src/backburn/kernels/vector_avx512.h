@@ -31,7 +31,6 @@ inline Floats load_or(Floats other, Mask mask, const float* values) {
 }
 inline void store(float* out, Floats values) { _mm512_storeu_ps(out, values); }
 inline void store(float* out, Mask mask, Floats values) { _mm512_mask_storeu_ps(out, mask, values); }
-inline void store_aligned(float* out, Floats values) { _mm512_store_ps(out, values); }
 
 inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 inline Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }

@@ -82,7 +82,7 @@ inline void add_logits(Running& running, Floats left, Floats right, float factor
 
 double sum_of(Floats values) {
   alignas(64) float lanes[16];
-  store_aligned(lanes, values);
+  store(lanes, values);
   double sum = 0;
   for (const float lane : lanes) sum += static_cast<double>(lane);
   return sum;
@@ -377,7 +377,7 @@ class Row {
     int64_t last = begin;
     for (int64_t at = begin; at < end; at += 16) {
       alignas(64) float e[16];
-      store_aligned(e, exp16(above_largest(at)));
+      store(e, exp16(above_largest(at)));
       for (int64_t j = 0; j < 16; ++j) {
         if (e[j] <= 0) continue;
         last = at + j;
