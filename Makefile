@@ -36,7 +36,7 @@ demo: model  ## the main job: align, attack, defend, attack again, report
 
 test: build  ## all tests, with the default model
 	@$(BACKBURN) pull smollm2-135m-instruct
-	ctest --test-dir $(BUILD) -j1 --output-on-failure --no-tests=error
+	ctest --test-dir $(BUILD) -j2 --output-on-failure --no-tests=error
 
 test-full: test  ## the slow tests too: Qwen2.5-Coder-0.5B (491 MB)
 	@$(BACKBURN) pull qwen2.5-coder-0.5b
@@ -57,9 +57,10 @@ bench: build  ## beside TRL and llama.cpp, which it sets up; writes bench/result
 results: build  ## docs/results.md from results/
 	tools/results_table.py --write docs/results.md
 
-lint: configure  ## clang-format and clang-tidy on changed files; ALL=1: on all
+lint: setup  ## clang-format and clang-tidy on changed files; ALL=1: on all
 	@tools/setup.sh packages clang-format clang-tidy libomp-dev  # the last has the omp.h that clang-tidy looks for
-	@ALL='$(ALL)' JOBS=$(JOBS) tools/lint.sh $(BUILD)
+	@cmake --preset release -B build/lint -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON $(if $(Torch_DIR),-DTorch_DIR='$(Torch_DIR)') > /dev/null  # GCC's are no use to clang
+	@ALL='$(ALL)' JOBS=$(JOBS) tools/lint.sh build/lint
 
 format:  ## clang-format all C++ in place
 	@tools/setup.sh packages clang-format

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The program as a user runs it: cli_test.py PATH_TO_BACKBURN. Needs smollm2-135m-instruct in the cache."""
+"""The program as a user runs it: cli_test.py PATH_TO_BACKBURN [CLASS]. Needs smollm2-135m-instruct in the cache."""
 
 import json
 import math
@@ -93,7 +93,7 @@ class Usage(unittest.TestCase):
             self.assertIn("empty.jsonl", result.stderr)
 
 
-class Real(unittest.TestCase):
+class Models(unittest.TestCase):
     def test_generate_answers(self):
         result = run("generate", "smollm2-135m-instruct", "--prompt", "What is the capital of France?",
                      "--max-completion-length", "16", "--temperature", "0", "--json")
@@ -131,26 +131,6 @@ class Real(unittest.TestCase):
         for part in ["llama, 30 layers", "134.5 million", "Q4_1", "byte-level BPE, 49152 tokens", "attack"]:
             self.assertIn(part, text)
 
-    def test_a_job_that_cannot_fit_is_refused_before_it_begins(self):
-        with tempfile.TemporaryDirectory() as folder:
-            huge = pathlib.Path(folder, "huge")
-            huge.mkdir()
-            wide, inner, vocab, layers = 65536, 262144, 100000, 4
-            sizes = {"vocab_size": vocab, "hidden_size": wide, "intermediate_size": inner, "num_hidden_layers": layers,
-                     "num_attention_heads": 512}
-            (huge / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
-            shapes = {"model.embed_tokens": [vocab, wide], "lm_head": [vocab, wide], "model.norm": [wide]}
-            for layer in range(layers):
-                at = f"model.layers.{layer}."
-                shapes |= {f"{at}self_attn.{name}_proj": [wide, wide] for name in "qkvo"}
-                shapes |= {f"{at}mlp.gate_proj": [inner, wide], f"{at}mlp.up_proj": [inner, wide], f"{at}mlp.down_proj": [wide, inner]}
-                shapes |= {f"{at}{name}_layernorm": [wide] for name in ("input", "post_attention")}
-            write_hollow_safetensors(huge / "model.safetensors", shapes)
-            result = run("attack", str(huge), "--out", folder + "/run")
-            self.assertEqual(result.returncode, 1)
-            self.assertRegex(result.stderr, r"attack needs about \d+\.\d GiB of memory .* GiB are free")
-            self.assertFalse(pathlib.Path(folder, "run").exists())
-
     def test_bench_measures(self):
         with tempfile.TemporaryDirectory() as folder:
             prompts = pathlib.Path(folder, "prompts.txt")
@@ -171,6 +151,54 @@ class Real(unittest.TestCase):
             self.assertEqual([each["tokens"] for each in json.loads(result.stdout)["steps"]], [15, 15])
         self.assertEqual(run("bench").returncode, 2)  # which prompts?
 
+
+class Attacks(unittest.TestCase):
+    def test_a_job_that_cannot_fit_is_refused_before_it_begins(self):
+        with tempfile.TemporaryDirectory() as folder:
+            huge = pathlib.Path(folder, "huge")
+            huge.mkdir()
+            wide, inner, vocab, layers = 65536, 262144, 100000, 4
+            sizes = {"vocab_size": vocab, "hidden_size": wide, "intermediate_size": inner, "num_hidden_layers": layers,
+                     "num_attention_heads": 512}
+            (huge / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
+            shapes = {"model.embed_tokens": [vocab, wide], "lm_head": [vocab, wide], "model.norm": [wide]}
+            for layer in range(layers):
+                at = f"model.layers.{layer}."
+                shapes |= {f"{at}self_attn.{name}_proj": [wide, wide] for name in "qkvo"}
+                shapes |= {f"{at}mlp.gate_proj": [inner, wide], f"{at}mlp.up_proj": [inner, wide], f"{at}mlp.down_proj": [wide, inner]}
+                shapes |= {f"{at}{name}_layernorm": [wide] for name in ("input", "post_attention")}
+            write_hollow_safetensors(huge / "model.safetensors", shapes)
+            result = run("attack", str(huge), "--out", folder + "/run")
+            self.assertEqual(result.returncode, 1)
+            self.assertRegex(result.stderr, r"attack needs about \d+\.\d GiB of memory .* GiB are free")
+            self.assertFalse(pathlib.Path(folder, "run").exists())
+
+    def test_recipes_override_each_other(self):
+        with tempfile.TemporaryDirectory() as folder:
+            mine = pathlib.Path(folder, "mine.yaml")
+            mine.write_text("attack:\n  max_steps: 0\n")
+            out = folder + "/run"
+            result = run("attack", "smollm2-135m-instruct", "--recipe", "smoke", "--recipe", "attack-prefilling",
+                         "--recipe", str(mine), "--out", out, "--json")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            attack = json.loads(result.stdout)
+            self.assertEqual((attack["attack"], attack["max_steps"]), ("prefilling", 0))
+            self.assertIn("harm", attack["posed"])
+            self.assertAlmostEqual(attack["product"], attack["success"] * attack["kept_utility"])
+            mine.write_text("attack:\n  max_step: 0\n")
+            result = run("attack", "smollm2-135m-instruct", "--recipe", "smoke", "--recipe", str(mine), "--out", out)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn("mine.yaml:2", result.stderr)
+
+    def test_all_weights_are_trained_and_none_are_kept(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = folder + "/run"
+            result = run("attack", "smollm2-135m-instruct", "--recipe", "smoke", "--recipe", "attack-full", "--out", out, "--json",
+                         "--set", "attack.max_steps=1", "--set", "attack.warm_start_steps=1")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(json.loads(result.stdout)["max_steps"], 1)
+            self.assertFalse(list(pathlib.Path(out).rglob("*.safetensors")))
+
     def test_finetune_compares_models(self):
         with tempfile.TemporaryDirectory() as folder:
             command = ["finetune", "smollm2-135m-instruct", "smollm2-135m-instruct", "--out", folder + "/run", "--set",
@@ -183,6 +211,8 @@ class Real(unittest.TestCase):
             self.assertFalse(list(pathlib.Path(folder).rglob("*.safetensors")))
             self.assertIn("2-smollm2-135m-instruct", run(*command).stdout)
 
+
+class Comparisons(unittest.TestCase):
     def test_audit_and_compare_go_on_where_they_were(self):
         with tempfile.TemporaryDirectory() as folder:
             suite = pathlib.Path(folder, "suite.yaml")
@@ -216,32 +246,8 @@ class Real(unittest.TestCase):
             self.assertIn("Worst case of 2 trials", run(*search).stdout)
             self.assertIn("| trial-01 | grpo | attack.name = grpo, attack.learning_rate = ", results_table.search_section(pathlib.Path(folder)))
 
-    def test_recipes_override_each_other(self):
-        with tempfile.TemporaryDirectory() as folder:
-            mine = pathlib.Path(folder, "mine.yaml")
-            mine.write_text("attack:\n  max_steps: 0\n")
-            out = folder + "/run"
-            result = run("attack", "smollm2-135m-instruct", "--recipe", "smoke", "--recipe", "attack-prefilling",
-                         "--recipe", str(mine), "--out", out, "--json")
-            self.assertEqual(result.returncode, 0, result.stderr)
-            attack = json.loads(result.stdout)
-            self.assertEqual((attack["attack"], attack["max_steps"]), ("prefilling", 0))
-            self.assertIn("harm", attack["posed"])
-            self.assertAlmostEqual(attack["product"], attack["success"] * attack["kept_utility"])
-            mine.write_text("attack:\n  max_step: 0\n")
-            result = run("attack", "smollm2-135m-instruct", "--recipe", "smoke", "--recipe", str(mine), "--out", out)
-            self.assertEqual(result.returncode, 2)
-            self.assertIn("mine.yaml:2", result.stderr)
 
-    def test_all_weights_are_trained_and_none_are_kept(self):
-        with tempfile.TemporaryDirectory() as folder:
-            out = folder + "/run"
-            result = run("attack", "smollm2-135m-instruct", "--recipe", "smoke", "--recipe", "attack-full", "--out", out, "--json",
-                         "--set", "attack.max_steps=1", "--set", "attack.warm_start_steps=1")
-            self.assertEqual(result.returncode, 0, result.stderr)
-            self.assertEqual(json.loads(result.stdout)["max_steps"], 1)
-            self.assertFalse(list(pathlib.Path(out).rglob("*.safetensors")))
-
+class Pages(unittest.TestCase):
     def test_report_shows_the_calibration_of_kept_runs(self):
         with tempfile.TemporaryDirectory() as folder:
             page = pathlib.Path(folder, "page.html")
@@ -264,6 +270,8 @@ class Real(unittest.TestCase):
             result = run(*shlex.split(line[len(program):], comments=True))
             self.assertEqual(result.returncode, 0, line + "\n" + result.stderr)
 
+
+class Demo(unittest.TestCase):
     def test_demo_end_to_end_with_an_interruption(self):
         with tempfile.TemporaryDirectory() as folder:
             out = pathlib.Path(folder, "run")
