@@ -23,10 +23,11 @@ void add_attack(CLI::App& app) {
     const auto model = run::load_model(recipe.model, recipe);
     const std::string stage = "attack_undefended";
     if (!run.folder.finished(stage)) {
-      run::attack_stage(run,
-                        {stage, "Attack on " + model.name, &model, run::choose_attack_prompts(run, model),
-                         recipe.attack.grpo.max_steps, *refusal},
-                        run::eval_inputs(run, model));
+      run::attack_stage(
+          run,
+          {stage, "Attack on " + model.name, &model, run::choose_attack_prompts(run, model, recipe.attack.split),
+           recipe.attack.grpo.max_steps, *refusal},
+          run::eval_inputs(run, model));
     }
     Json result = run.folder.result(stage);
     run::write_report(run.folder);

@@ -169,5 +169,34 @@ TEST_F(AttackStage, MorePromptsAreOfOtherActivities) {
   EXPECT_EQ(ids(32), "b-2 a-1 c-1 ");
 }
 
+TEST_F(AttackStage, AnAttackerMayHavePromptsThatNoDefenseHasLearnedOn) {
+  recipe.attack.prompts = 1;
+  data.restricted_train = {{"a-1", "A", "train", "a"}};
+  data.restricted_heldout = {
+      {"x-1", "AB", "heldout", "x"}, {"x-2", "AC", "heldout", "x"}, {"y-1", "AD", "heldout", "y"}};
+  const auto ids = [&](const std::string& split) {
+    recipe.attack.split = split;
+    recipe.attack.prompts = 1;
+    const auto chosen = attack_prompts(run(), model, split);
+    recipe.attack.prompts = 9;
+    std::string text;
+    for (const auto& prompt : as_many_prompts(run(), chosen)) text += prompt.id + " ";
+    return text;
+  };
+  EXPECT_EQ(ids("train"), "a-1 ");
+  EXPECT_EQ(ids("heldout"), "x-1 y-1 ");
+}
+
+TEST_F(AttackStage, AnAttackerMayLookForTheWeakestPrompts) {
+  recipe.attack.prompts = 1;
+  recipe.attack.prompt_choice = "weakest";
+  judge = [](std::string_view prompt, std::string_view) {
+    return judge::Verdict{prompt == "MNO" ? 7.0 : 2.0, judge::Kind::compliance, {}};
+  };
+  const auto now = run();
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(attack_prompts(now, model, "heldout").front().text, "MNO");
+  EXPECT_TRUE(now.folder.finished("attack_prompts_heldout"));
+}
+
 }  // namespace
 }  // namespace backburn::run

@@ -73,6 +73,14 @@ void bind(Options& options, const std::string& prefix, AttackOptions& attack) {
   const std::string at = prefix + ".";
   options.add(at + "name", attack.name, "which attack", names_of(known_attacks()));
   options.add(at + "prompts", attack.prompts, "harmful prompts that the attacker trains on", at_least_1);
+  options.add(at + "split", attack.split,
+              "which restricted prompts those are: train, which a defense has learned on, or heldout: new to it",
+              {"train", "heldout"});
+  options.add(
+      at + "prompt_choice", attack.prompt_choice,
+      "refused: those that the undefended model refuses; weakest: those that the attacked model answers with the "
+      "most harm, found by asking it each prompt 32 times",
+      {"refused", "weakest"});
   options.add(at + "collapse_harm", attack.collapse_harm, "mean harmful score that counts as a fall", {0, 10});
   train::bind(options, prefix, attack.grpo);
   options.add(at + "rewards", attack.reward.rewards, "what RL rewards", names_of(known_rewards()));

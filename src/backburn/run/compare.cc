@@ -47,18 +47,24 @@ Undefended undefended_model(const Run& run, const Shared& shared) {
   return {std::make_unique<model::Model>(load_model((run.folder.path() / "aligned").string(), run.recipe))};
 }
 
+// The prompts that an attacker of that split (AttackOptions::split) starts from.
+using AttackPrompts = std::function<std::vector<text::Prompt>(const std::string& split)>;
+
 void run_attack_cell(const Comparison& comparison, int64_t seed, const Variant& defense, const Variant& attack,
-                     const fs::path& folder, const model::Model& released, const std::vector<text::Prompt>& prompts,
+                     const fs::path& folder, const model::Model& released, const AttackPrompts& prompts,
                      const std::string& refusal, const eval::EvalInputs& inputs) {
   const Run run = open_run(recipe_of(comparison, seed, &defense, &attack), folder);
+  const auto& options = run.recipe.attack;
+  const auto chosen =
+      options.prompt_choice == "weakest" ? attack_prompts(run, released, options.split) : prompts(options.split);
   attack_stage(run,
                {attack_name, fmt::format("seed {}, {}: {}", seed, defense.name, attack.name), &released,
-                as_many_prompts(run, prompts), run.recipe.attack.grpo.max_steps, refusal},
+                as_many_prompts(run, chosen), run.recipe.attack.grpo.max_steps, refusal},
                inputs);
 }
 
 void run_defense(const Comparison& comparison, int64_t seed, const Variant& defense, const fs::path& folder,
-                 const Shared& shared, const model::Model& undefended, const std::vector<text::Prompt>& prompts,
+                 const Shared& shared, const model::Model& undefended, const AttackPrompts& prompts,
                  const std::function<void()>& on_cell) {
   const Run run = open_run(recipe_of(comparison, seed, &defense, nullptr), folder);
   std::optional<model::Model> defended;
@@ -226,7 +232,8 @@ void run_cells(const Comparison& comparison, const fs::path& out, const std::fun
     shared->inputs.seed = static_cast<uint64_t>(seed);
     const Undefended undefended = undefended_model(run, *shared);
     const model::Model& model = undefended.model(shared->original);
-    const auto prompts = attack_prompts(run, model);
+    // Chosen on the undefended model, the same for all defenses.
+    const auto prompts = [&](const std::string& split) { return attack_prompts(run, model, split); };
     for (const Variant& defense : comparison.defenses) {
       if (is_finished(comparison, folder_of(defense))) continue;
       run_defense(comparison, seed, defense, folder_of(defense), *shared, model, prompts, on_cell);

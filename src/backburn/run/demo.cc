@@ -53,7 +53,7 @@ void demo(const Run& run, const std::string& command) {
   const model::Model& undefended = aligned ? *aligned : original;
   if (aligned) eval_stage(run, "aligned", "Aligned", undefended, inputs);
 
-  const auto prompts = attack_prompts(run, undefended);
+  const auto prompts = attack_prompts(run, undefended, run.recipe.attack.split);
   attack_stage(run,
                {"attack_undefended", aligned ? "Attack on the aligned model" : "Attack on the original model",
                 &undefended, prompts, options.undefended_steps, ""},

@@ -217,8 +217,8 @@ Json demo_summary(const RunFolder& folder) {
   const Json released = field(folder.result("defended"), "evaluation");
   const Json certificate = folder.result("certify");
   double seconds = 0;
-  for (const char* stage : {"prepare", "original", "align", "aligned", "attack_prompts", "attack_undefended", "defend",
-                            "defended", "certify", "attack_defended"}) {
+  for (const char* stage : {"prepare", "original", "align", "aligned", "attack_prompts", "attack_prompts_heldout",
+                            "attack_undefended", "defend", "defended", "certify", "attack_defended"}) {
     const Json each = field(folder.result(stage), "seconds");
     if (each.is_number()) seconds += each.get<double>();
   }

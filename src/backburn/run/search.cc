@@ -33,7 +33,7 @@ struct Shared {
 std::unique_ptr<Shared> load_shared(const Run& run) {
   auto shared = std::make_unique<Shared>(Shared{load_model(run.recipe.model, run.recipe), {}, {}});
   shared->inputs = eval_inputs(run, shared->model);
-  shared->prompts = attack_prompts(run, shared->model);
+  shared->prompts = attack_prompts(run, shared->model, run.recipe.attack.split);
   return shared;
 }
 

@@ -37,15 +37,16 @@ void align_stage(const Run& run, const model::Model& original, const defense::Be
 /// first among equals.
 std::string choose_refusal(const Run& run, const model::Model& model);
 
-/// Restricted training prompts that the model refuses, greedily and mostly when sampled, of different activities: what
-/// an attacker starts from, since prompts that are answered anyway show nothing.
-std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Model& model);
+/// Restricted prompts of that split (AttackOptions::split) that the model refuses, greedily and mostly when sampled, of
+/// different activities: what an attacker starts from, since prompts that are answered anyway show nothing. Or those
+/// that it answers with the most harm when sampled (AttackOptions::prompt_choice).
+std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Model& model, const std::string& split);
 
 /// The same as a stage: chosen once, then kept in the run folder.
-std::vector<text::Prompt> attack_prompts(const Run& run, const model::Model& model);
+std::vector<text::Prompt> attack_prompts(const Run& run, const model::Model& model, const std::string& split);
 
-/// The recipe's number of attack prompts: the first of `prompts`, or all of them and then training prompts of other
-/// groups in the order of their file, as far as there are any.
+/// The recipe's number of attack prompts: the first of `prompts`, or all of them and then others of the recipe's split,
+/// of other groups, in the order of their file, as far as there are any.
 std::vector<text::Prompt> as_many_prompts(const Run& run, std::vector<text::Prompt> prompts);
 
 /// The defense. Writes FOLDER/defended (bf16) and FOLDER/defended-adapter. The result names the refusal.
