@@ -47,22 +47,19 @@ void add_reworded(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs
   }
 }
 
-// What an attacker would find first, and where ever fewer of the steps that take everyone in turn have anything left to
-// learn: the quarter whose answers are least likely at temperature T, as many examples as the steps until the next look
-// want. It is looked for among four times as many, other ones each time: looking at all takes as long as the steps.
+// The quarter of the examples whose answers are least likely at temperature T: what an attacker would find first, and
+// where ever fewer of the steps that take everyone in turn have anything left to learn.
 std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<const train::Example> examples,
-                                       double temperature, int64_t wanted, uint64_t seed) {
-  const auto looked_at = std::min(4 * wanted, static_cast<int64_t>(examples.size()));
-  auto candidates = train::examples_of_step(examples, looked_at, learner.step / train::checkpoint_steps, seed);
-  const auto logprobs = train::answer_logprobs(learner.network(), candidates, temperature);
-  std::vector<size_t> order(candidates.size());
+                                       double temperature) {
+  const auto logprobs = train::answer_logprobs(learner.network(), examples, temperature);
+  std::vector<size_t> order(examples.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t left, size_t right) { return logprobs[left] < logprobs[right]; });
   order.resize((order.size() + 3) / 4);
   std::vector<train::Example> weakest;
   weakest.reserve(order.size());
-  for (const size_t i : order) weakest.push_back(std::move(candidates[i]));
+  for (const size_t i : order) weakest.push_back(examples[i]);
   return weakest;
 }
 
@@ -164,10 +161,8 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       step.grad_norm = metrics.grad_norm;
     } else {
       const auto which = static_cast<size_t>((learner.step - options.rl_steps) / options.sharpen_steps);
+      if (weakest.empty()) weakest = weakest_of(learner, examples, temperatures[which]);
       const int64_t extra = options.sharpen_batch / 2;
-      if (weakest.empty()) {
-        weakest = weakest_of(learner, examples, temperatures[which], extra * train::checkpoint_steps, inputs.seed + 2);
-      }
       auto batch = train::examples_of_step(examples, options.sharpen_batch - extra, learner.step, inputs.seed);
       for (auto& each : train::examples_of_step(weakest, extra, learner.step, inputs.seed + 1))
         batch.push_back(std::move(each));
