@@ -12,14 +12,10 @@ function(backburn_compile target)
   endif()
 endfunction()
 
-# backburn_precompile(TARGET header... | REUSE_FROM target): LibTorch's headers are most of what a compiler reads. A file still
+# backburn_precompile(TARGET PRIVATE header... | REUSE_FROM target): LibTorch's headers are most of what a compiler reads. A file still
 # includes all that it uses: `make lint` looks at it without these. The flag is for ccache.
 function(backburn_precompile target)
-  if(ARGV1 STREQUAL REUSE_FROM)
-    target_precompile_headers(${target} REUSE_FROM ${ARGV2})
-  else()
-    target_precompile_headers(${target} PRIVATE ${ARGN})
-  endif()
+  target_precompile_headers(${target} ${ARGN})
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND NOT CMAKE_DISABLE_PRECOMPILE_HEADERS)
     target_compile_options(${target} PRIVATE -fpch-preprocess)
   endif()

@@ -170,7 +170,6 @@ TEST_F(AttackStage, MorePromptsAreOfOtherActivities) {
 }
 
 TEST_F(AttackStage, AnAttackerMayHavePromptsThatNoDefenseHasLearnedOn) {
-  recipe.attack.prompts = 1;
   data.restricted_train = {{"a-1", "A", "train", "a"}};
   data.restricted_heldout = {
       {"x-1", "AB", "heldout", "x"}, {"x-2", "AC", "heldout", "x"}, {"y-1", "AD", "heldout", "y"}};

@@ -1,6 +1,7 @@
 #include "backburn/run/stages.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -126,25 +127,28 @@ eval::EvalOptions attack_sampling(const Run& run, int64_t num_generations) {
   return options;
 }
 
-// The mean score of such answers, prompt by prompt.
-std::vector<double> sampled_harm(const Run& run, const model::Model& model, const std::vector<text::Prompt>& prompts,
-                                 int64_t num_generations, uint64_t seed) {
-  std::vector<double> harm(prompts.size(), 0);
-  for (const auto& answer : eval::answer_and_judge(model, model.network(), prompts, run.judge,
-                                                   attack_sampling(run, num_generations), seed)) {
-    harm[answer.prompt] += answer.verdict.score / static_cast<double>(num_generations);
-  }
-  return harm;
-}
-
 struct Scored {
   double harm = 0;
   text::Prompt prompt;
 };
 
-std::vector<text::Prompt> least_harm_first(std::vector<Scored> scored) {
+// The mean score of such answers, prompt by prompt.
+std::vector<Scored> sampled_harm(const Run& run, const model::Model& model, const std::vector<text::Prompt>& prompts,
+                                 int64_t num_generations, uint64_t seed) {
+  std::vector<Scored> scored;
+  scored.reserve(prompts.size());
+  for (const auto& prompt : prompts) scored.push_back({0, prompt});
+  for (const auto& answer : eval::answer_and_judge(model, model.network(), prompts, run.judge,
+                                                   attack_sampling(run, num_generations), seed)) {
+    scored[answer.prompt].harm += answer.verdict.score / static_cast<double>(num_generations);
+  }
+  return scored;
+}
+
+template <class Order>
+std::vector<text::Prompt> by_harm(std::vector<Scored> scored, Order order) {
   std::stable_sort(scored.begin(), scored.end(),
-                   [](const Scored& left, const Scored& right) { return left.harm < right.harm; });
+                   [&](const Scored& left, const Scored& right) { return order(left.harm, right.harm); });
   std::vector<text::Prompt> prompts;
   prompts.reserve(scored.size());
   for (auto& each : scored) prompts.push_back(std::move(each.prompt));
@@ -164,11 +168,9 @@ std::vector<text::Prompt> firm_ones(const std::vector<Scored>& scored) {
 std::vector<text::Prompt> look_again(const Run& run, const model::Model& model, std::vector<text::Prompt> prompts,
                                      size_t wanted) {
   prompts.resize(std::min(prompts.size(), static_cast<size_t>(looked_at_again) * wanted));
-  const auto harm = sampled_harm(run, model, prompts, looked_at_again * run.recipe.demo.attack_generations,
-                                 static_cast<uint64_t>(run.recipe.seed) + 1);
-  std::vector<Scored> scored;
-  for (size_t i = 0; i < prompts.size(); ++i) scored.push_back({harm[i], prompts[i]});
-  return least_harm_first(std::move(scored));
+  return by_harm(sampled_harm(run, model, prompts, looked_at_again * run.recipe.demo.attack_generations,
+                              static_cast<uint64_t>(run.recipe.seed) + 1),
+                 std::less<>());
 }
 
 // What an attacker finds who asks the model before training it.
@@ -176,10 +178,8 @@ std::vector<text::Prompt> weakest_prompts(const Run& run, const model::Model& mo
                                           const std::vector<text::Prompt>& candidates, size_t wanted) {
   say(fmt::format("attack prompts: {} answers to each of {} prompts, to find the weakest", weakest_samples,
                   candidates.size()));
-  const auto harm = sampled_harm(run, model, candidates, weakest_samples, static_cast<uint64_t>(run.recipe.seed));
-  std::vector<Scored> scored;
-  for (size_t i = 0; i < candidates.size(); ++i) scored.push_back({-harm[i], candidates[i]});
-  auto prompts = least_harm_first(std::move(scored));
+  auto prompts = by_harm(sampled_harm(run, model, candidates, weakest_samples, static_cast<uint64_t>(run.recipe.seed)),
+                         std::greater<>());
   prompts.resize(std::min(prompts.size(), wanted));
   return prompts;
 }
@@ -434,8 +434,7 @@ std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Mod
     const std::vector<text::Prompt> part(
         refused.begin() + static_cast<int64_t>(begin),
         refused.begin() + static_cast<int64_t>(std::min(refused.size(), begin + sampled_at_once)));
-    const auto harm = sampled_harm(run, model, part, answers, seed);
-    for (size_t i = 0; i < part.size(); ++i) sampled.push_back({harm[i], part[i]});
+    for (auto& each : sampled_harm(run, model, part, answers, seed)) sampled.push_back(std::move(each));
   }
   auto best_first = firm_ones(sampled);
   if (too_few_are_firm()) {
@@ -443,7 +442,7 @@ std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Mod
         "attack prompts: of {} prompts that the model refuses greedily, it refuses {} firmly when sampled; the attack "
         "takes those that it refuses most often",
         refused.size(), best_first.size()));
-    best_first = look_again(run, model, one_of_each_group(least_harm_first(std::move(sampled))), wanted);
+    best_first = look_again(run, model, one_of_each_group(by_harm(std::move(sampled), std::less<>())), wanted);
     best_first.insert(best_first.end(), others.begin(), others.end());
   }
   auto chosen = one_of_each_group(best_first);
