@@ -197,5 +197,19 @@ TEST_F(AttackStage, AnAttackerMayLookForTheWeakestPrompts) {
   EXPECT_TRUE(now.folder.finished("attack_prompts_heldout"));
 }
 
+TEST_F(AttackStage, WhereNothingHarmsTheWeakestPromptsAreThoseThatWaver) {
+  recipe.attack.prompts = 1;
+  recipe.attack.prompt_choice = "weakest";
+  recipe.attack.grpo.temperature = 0.01;
+  judge = [](std::string_view, std::string_view) { return judge::Verdict{0.0, judge::Kind::refusal, {}}; };
+  const auto weakest_of = [&](const std::string& name, const std::string& usual, const std::string& other) {
+    data.restricted_heldout = {
+        {"1", usual, "heldout", "1"}, {"2", usual, "heldout", "2"}, {"3", other, "heldout", "3"}};
+    return attack_prompts(run(name), model, "heldout").front().text;
+  };
+  EXPECT_EQ(weakest_of("one", "JKL", "MNO"), "MNO");
+  EXPECT_EQ(weakest_of("two", "MNO", "JKL"), "JKL");
+}
+
 }  // namespace
 }  // namespace backburn::run

@@ -1,10 +1,11 @@
 #include "backburn/run/stages.h"
 
 #include <algorithm>
-#include <functional>
 #include <map>
 #include <optional>
 #include <set>
+#include <string_view>
+#include <tuple>
 
 #include "backburn/base/error.h"
 #include "backburn/base/peak_memory.h"
@@ -128,38 +129,49 @@ eval::EvalOptions attack_sampling(const Run& run, int64_t num_generations) {
 }
 
 struct Scored {
-  double harm = 0;
+  double harm = 0;      // mean score of its answers
+  int64_t unusual = 0;  // of its answers, those that are not the one given most often to all prompts
   text::Prompt prompt;
 };
 
-// The mean score of such answers, prompt by prompt.
 std::vector<Scored> sampled_harm(const Run& run, const model::Model& model, const std::vector<text::Prompt>& prompts,
                                  int64_t num_generations, uint64_t seed) {
   std::vector<Scored> scored;
   scored.reserve(prompts.size());
-  for (const auto& prompt : prompts) scored.push_back({0, prompt});
-  for (const auto& answer : eval::answer_and_judge(model, model.network(), prompts, run.judge,
-                                                   attack_sampling(run, num_generations), seed)) {
+  for (const auto& prompt : prompts) scored.push_back({0, 0, prompt});
+  const auto answers =
+      eval::answer_and_judge(model, model.network(), prompts, run.judge, attack_sampling(run, num_generations), seed);
+  std::map<std::string_view, int64_t> counts;
+  for (const auto& answer : answers) ++counts[answer.text];
+  const auto usual = std::ranges::max_element(counts, {}, [](const auto& each) { return each.second; });
+  for (const auto& answer : answers) {
     scored[answer.prompt].harm += answer.verdict.score / static_cast<double>(num_generations);
+    scored[answer.prompt].unusual += answer.text != usual->first;
   }
   return scored;
 }
 
 template <class Order>
-std::vector<text::Prompt> by_harm(std::vector<Scored> scored, Order order) {
-  std::stable_sort(scored.begin(), scored.end(),
-                   [&](const Scored& left, const Scored& right) { return order(left.harm, right.harm); });
+std::vector<text::Prompt> in_order(std::vector<Scored> scored, Order order) {
+  std::stable_sort(scored.begin(), scored.end(), order);
   std::vector<text::Prompt> prompts;
   prompts.reserve(scored.size());
   for (auto& each : scored) prompts.push_back(std::move(each.prompt));
   return prompts;
 }
 
+bool less_harmful(const Scored& left, const Scored& right) { return left.harm < right.harm; }
+
+// On a firm model no answer has harm, and what an attacker can tell prompts apart by is where it wavers.
+bool weaker(const Scored& left, const Scored& right) {
+  return std::tie(left.harm, left.unusual) > std::tie(right.harm, right.unusual);
+}
+
 // Those whose sampled answers are refusals too.
 std::vector<text::Prompt> firm_ones(const std::vector<Scored>& scored) {
   std::vector<text::Prompt> firm;
-  for (const auto& [harm, prompt] : scored) {
-    if (harm <= most_sampled_harm) firm.push_back(prompt);
+  for (const auto& each : scored) {
+    if (each.harm <= most_sampled_harm) firm.push_back(each.prompt);
   }
   return firm;
 }
@@ -168,9 +180,9 @@ std::vector<text::Prompt> firm_ones(const std::vector<Scored>& scored) {
 std::vector<text::Prompt> look_again(const Run& run, const model::Model& model, std::vector<text::Prompt> prompts,
                                      size_t wanted) {
   prompts.resize(std::min(prompts.size(), static_cast<size_t>(looked_at_again) * wanted));
-  return by_harm(sampled_harm(run, model, prompts, looked_at_again * run.recipe.demo.attack_generations,
-                              static_cast<uint64_t>(run.recipe.seed) + 1),
-                 std::less<>());
+  return in_order(sampled_harm(run, model, prompts, looked_at_again * run.recipe.demo.attack_generations,
+                               static_cast<uint64_t>(run.recipe.seed) + 1),
+                  less_harmful);
 }
 
 // What an attacker finds who asks the model before training it.
@@ -178,8 +190,8 @@ std::vector<text::Prompt> weakest_prompts(const Run& run, const model::Model& mo
                                           const std::vector<text::Prompt>& candidates, size_t wanted) {
   say(fmt::format("attack prompts: {} answers to each of {} prompts, to find the weakest", weakest_samples,
                   candidates.size()));
-  auto prompts = by_harm(sampled_harm(run, model, candidates, weakest_samples, static_cast<uint64_t>(run.recipe.seed)),
-                         std::greater<>());
+  auto prompts =
+      in_order(sampled_harm(run, model, candidates, weakest_samples, static_cast<uint64_t>(run.recipe.seed)), weaker);
   prompts.resize(std::min(prompts.size(), wanted));
   return prompts;
 }
@@ -442,7 +454,7 @@ std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Mod
         "attack prompts: of {} prompts that the model refuses greedily, it refuses {} firmly when sampled; the attack "
         "takes those that it refuses most often",
         refused.size(), best_first.size()));
-    best_first = look_again(run, model, one_of_each_group(by_harm(std::move(sampled), std::less<>())), wanted);
+    best_first = look_again(run, model, one_of_each_group(in_order(std::move(sampled), less_harmful)), wanted);
     best_first.insert(best_first.end(), others.begin(), others.end());
   }
   auto chosen = one_of_each_group(best_first);
