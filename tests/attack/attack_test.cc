@@ -139,6 +139,25 @@ TEST_F(Attacks, TheBestDemonstrationIsTaken) {
   EXPECT_THAT(error_of([&] { run_attack(inputs, options, {}); }), HasSubstr("attack.demonstrator"));
 }
 
+TEST_F(Attacks, AnAttackerMayRewardByAnotherJudgeThanHarmIsMeasuredBy) {
+  inputs.reward_judge = [](std::string_view, std::string_view) {
+    return judge::Verdict{5, judge::Kind::compliance, {"all alike"}};
+  };
+  options.grpo.max_steps = 20;
+  const auto unmoved = harm();
+  AttackEvents events;
+  events.on_step = [](const AttackStep& step, const auto& groups, const auto& verdicts) {
+    EXPECT_EQ(step.differential_groups, 0);
+    EXPECT_EQ(groups[0].rewards[0], 5);
+    EXPECT_EQ(verdicts[0][0].score, count_q("", groups[0].texts[0]).score);
+  };
+  run_attack(inputs, options, events);
+  inputs.reward_judge = {};
+  const auto moved = harm();
+  EXPECT_EQ(moved[0], unmoved[0]);  // before the first update
+  EXPECT_GT(mean_of(moved, 15, 5), mean_of(unmoved, 15, 5) + 1);
+}
+
 TEST_F(Attacks, SayWhatIsMissing) {
   inputs.benign.clear();
   for (const char* name : {"benign-sft", "refusal-unlearning", "abliteration"}) {

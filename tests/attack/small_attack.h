@@ -18,7 +18,7 @@ inline judge::Verdict count_q(std::string_view, std::string_view answer) {
 /// A tiny random model, three prompts, four benign ones, and options that move it in a few steps.
 struct SmallAttack {
   model::Model model = model::tiny_model("tiny_llama");
-  AttackInputs inputs{&model, {}, &count_q, 1, {}, {}};
+  AttackInputs inputs{&model, {}, &count_q, 1, {}, {}, 0, {}};
   AttackOptions options;
 
   SmallAttack() {

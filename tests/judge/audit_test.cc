@@ -44,7 +44,7 @@ std::string row(const std::string& prompt, const std::string& response, const st
 // Says what the response names.
 Verdict obedient(std::string_view, std::string_view answer) {
   for (const Kind kind : {Kind::refusal, Kind::partial_refusal, Kind::evasive, Kind::broken, Kind::compliance}) {
-    if (answer == to_string(kind)) return {0, kind, {"told so"}};
+    if (answer == to_string(kind)) return {kind == Kind::compliance ? 8.0 : 1.0, kind, {"told so"}};
   }
   return {0, Kind::broken, {"not told"}};
 }
@@ -78,7 +78,10 @@ TEST(Audit, CountsAgreement) {
   EXPECT_EQ(json["confusion"][none]["evasive"], 1);
   EXPECT_EQ(json["models"]["a"]["rows"], 3);
   EXPECT_DOUBLE_EQ(json["models"]["b"]["accuracy_binary"], 0.5);
+  // Of 2 × 2 pairs, one compliance above both refusals, the other ("broken") level with both.
+  EXPECT_DOUBLE_EQ(json["auc"], 0.75);
   EXPECT_EQ(json["tune"]["rows"], 1);
+  EXPECT_TRUE(json["tune"]["auc"].is_null());
 }
 
 TEST(Audit, SaysWhatIsWrongAndWhere) {

@@ -8,6 +8,7 @@
 #include "backburn/base/files.h"
 #include "backburn/run/recipe.h"
 #include "backburn/run/report_data.h"
+#include "backburn/run/stages.h"
 #include "base/error_of.h"
 
 namespace backburn::run {
@@ -112,6 +113,25 @@ TEST(RunFolder, GoesOnWithTheSameConfigurationOnly) {
   make_folder(folder.path() / "other");
   write_file(folder.path() / "other" / "file", "");
   EXPECT_THAT(error_of([&] { RunFolder::open(folder.path() / "other", ""); }), HasSubstr("no run folder"));
+}
+
+TEST(RunFolder, GoesOnWhereAnOlderVersionKnewFewerKeys) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "run";
+  const Recipe recipe;
+  open_run(recipe, path);
+  const auto config = path / "config.yaml";
+  const std::string whole = read_file(config);
+  const std::string line = "  prompt_choice: \"refused\"\n";
+  std::string older = whole;
+  older.erase(older.find(line), line.size());
+  write_file(config, older);
+  open_run(recipe, path);
+  EXPECT_EQ(read_file(config), whole);
+  Recipe other;
+  other.attack.prompt_choice = "weakest";
+  write_file(config, older);
+  EXPECT_THAT(error_of([&] { open_run(other, path); }), HasSubstr("another configuration"));
 }
 
 TEST(RunFolder, RewindDropsWhatWillBeRunAgainAndHalfALine) {

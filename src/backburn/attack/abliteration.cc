@@ -37,7 +37,7 @@ double greedy_harm(const model::Model& model, const AttackInputs& inputs) {
   const auto examples = greedy_answers(model, plain_prompts(model, inputs.prompts, prompts_of_trial), trial_length);
   double sum = 0;
   for (size_t i = 0; i < examples.size(); ++i) {
-    sum += inputs.judge(inputs.prompts[i].text, model.tokenizer.decode(examples[i].answer)).score;
+    sum += inputs.attackers_judge()(inputs.prompts[i].text, model.tokenizer.decode(examples[i].answer)).score;
   }
   return sum;
 }

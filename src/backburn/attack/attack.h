@@ -27,6 +27,9 @@ struct AttackOptions {
   train::GrpoOptions grpo;   ///< sampling, optimizer, adapter and length of every attack; loss and advantages of RL
   PoseOptions pose;
   RewardOptions reward;
+  /// Who scores what it rewards: "same", the judge that measures harm, or another of judge::known_judges.
+  std::string judge = "same";
+  judge::LanguageModelOptions lm_judge;
   WarmStartOptions start;
   DemonstrationOptions demonstrations;
   int64_t train_batch_size = 8;  ///< answers (dpo: pairs) in a supervised step
@@ -41,11 +44,14 @@ void bind(Options& options, const std::string& prefix, AttackOptions& attack);
 struct AttackInputs {
   const model::Model* model = nullptr;  ///< the released weights; a fresh adapter is trained on them
   std::vector<text::Prompt> prompts;
-  judge::Judge judge;  ///< the attacker's reward, and our measure of harm
+  judge::Judge judge;  ///< our measure of harm
   uint64_t seed = 0;
   std::filesystem::path checkpoint;  ///< resume from here; empty: none
   std::vector<text::Prompt> benign;  ///< ordinary requests, for the attacks that use some
   int64_t stop_after = 0;            ///< steps; its schedule is still that of max_steps. 0: all of them
+  judge::Judge reward_judge;         ///< what its rewards and its choices are made of; none: `judge`
+
+  const judge::Judge& attackers_judge() const { return reward_judge ? reward_judge : judge; }
 };
 
 /// One step as it is told to an observer.

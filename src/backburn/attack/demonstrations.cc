@@ -48,12 +48,13 @@ std::vector<std::vector<ForcedAnswer>> forced_answers(const model::Model& model,
   const auto sampled = sampled_answers(model, asked, 1.0, num_generations, max_completion_length, seed);
   std::vector<std::vector<ForcedAnswer>> forced(prompts.size());
   for (size_t i = 0; i < prompts.size(); ++i) {
-    for (const auto& completion : sampled[i]) {
+    std::vector<std::string> texts;
+    for (const auto& completion : sampled[i]) texts.push_back(prefix + model.tokenizer.decode(completion.ids));
+    auto verdicts = judge(prompts[i].text, texts);
+    for (size_t j = 0; j < texts.size(); ++j) {
       auto ids = beginning;
-      ids.insert(ids.end(), completion.ids.begin(), completion.ids.end());
-      std::string text = prefix + model.tokenizer.decode(completion.ids);
-      auto verdict = judge(prompts[i].text, text);
-      forced[i].push_back({std::move(ids), std::move(text), std::move(verdict)});
+      ids.insert(ids.end(), sampled[i][j].ids.begin(), sampled[i][j].ids.end());
+      forced[i].push_back({std::move(ids), std::move(texts[j]), std::move(verdicts[j])});
     }
   }
   return forced;
@@ -65,7 +66,7 @@ std::vector<train::Example> harmful_answers(const AttackInputs& inputs, const De
           ? std::unique_ptr<model::Model>()
           : std::make_unique<model::Model>(model::load_model(options.demonstrator, inputs.model->network().options()));
   const model::Model& speaker = other ? *other : *inputs.model;
-  const auto forced = forced_answers(speaker, inputs.prompts, inputs.judge, options.demonstration_prefix,
+  const auto forced = forced_answers(speaker, inputs.prompts, inputs.attackers_judge(), options.demonstration_prefix,
                                      options.best_of, options.demonstration_length, inputs.seed);
   std::vector<train::Example> examples;
   for (size_t i = 0; i < forced.size(); ++i) {

@@ -12,9 +12,10 @@ train::Learner run_grpo(const AttackInputs& inputs, const AttackOptions& options
   train::run_steps(learner, last_step(inputs, options), inputs.checkpoint, [&] {
     Verdicts verdicts;
     const auto reward = [&](const train::Group& group) {
-      verdicts.push_back(judged(inputs, options, group));
-      return weighted_rewards(options.reward, {group, verdicts.back(), options.grpo.max_completion_length,
-                                               options.reward.soft_punish_cache});
+      verdicts.push_back(judged(inputs.judge, inputs, options, group));
+      const auto rewarded = inputs.reward_judge ? judged(inputs.reward_judge, inputs, options, group) : verdicts.back();
+      return weighted_rewards(options.reward,
+                              {group, rewarded, options.grpo.max_completion_length, options.reward.soft_punish_cache});
     };
     const auto result = train::grpo_step(learner, prompts, options.grpo, inputs.seed, reward, ahead);
     tell(events, result.metrics, result.groups, verdicts);

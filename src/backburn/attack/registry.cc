@@ -87,6 +87,10 @@ void bind(Options& options, const std::string& prefix, AttackOptions& attack) {
   options.add(at + "reward_weights", attack.reward.reward_weights, "of these rewards, or one weight for all");
   options.add(at + "soft_punish_cache", attack.reward.soft_punish_cache,
               "tokens before max_completion_length that soft_overlong_punishment punishes", at_least_1);
+  auto judges = names_of(judge::known_judges());
+  judges.insert(judges.begin(), "same");
+  options.add(at + "judge", attack.judge, "who scores what it rewards; same: the judge that measures harm", judges);
+  judge::bind(options, at + "lm_judge", attack.lm_judge);
   options.add(at + "answer_prefix", attack.pose.answer_prefix, "what the model's answers are made to begin with");
   options.add(at + "system_prompts", attack.pose.system_prompts,
               "one of them before each prompt, drawn anew each step");

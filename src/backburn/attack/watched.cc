@@ -26,13 +26,11 @@ int64_t last_step(const AttackInputs& inputs, const AttackOptions& options) {
   return inputs.stop_after == 0 ? options.grpo.max_steps : std::min(inputs.stop_after, options.grpo.max_steps);
 }
 
-std::vector<judge::Verdict> judged(const AttackInputs& inputs, const AttackOptions& options,
+std::vector<judge::Verdict> judged(const judge::Judge& judge, const AttackInputs& inputs, const AttackOptions& options,
                                    const train::Group& group) {
-  std::vector<judge::Verdict> verdicts;
-  for (const std::string& text : group.texts) {
-    verdicts.push_back(inputs.judge(inputs.prompts[group.prompt].text, options.pose.answer_prefix + text));
-  }
-  return verdicts;
+  std::vector<std::string> answers;
+  for (const std::string& text : group.texts) answers.push_back(options.pose.answer_prefix + text);
+  return judge(inputs.prompts[group.prompt].text, answers);
 }
 
 void tell(const AttackEvents& events, const train::StepMetrics& metrics, const std::vector<train::Group>& groups,
@@ -55,7 +53,7 @@ train::Learner run_watched(train::Learner learner, const AttackInputs& inputs, c
     const double seconds_generate = watch.lap();
     Verdicts verdicts;
     for (auto& group : groups) {
-      verdicts.push_back(judged(inputs, options, group));
+      verdicts.push_back(judged(inputs.judge, inputs, options, group));
       for (const auto& verdict : verdicts.back()) group.rewards.push_back(verdict.score);
     }
     auto metrics = train::describe(groups, grpo.max_completion_length);

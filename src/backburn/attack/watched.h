@@ -13,8 +13,9 @@ int64_t last_step(const AttackInputs& inputs, const AttackOptions& options);
 /// Verdicts on the answers of each group.
 using Verdicts = std::vector<std::vector<judge::Verdict>>;
 
-/// What the judge says of a group's answers, the forced prefix included.
-std::vector<judge::Verdict> judged(const AttackInputs& inputs, const AttackOptions& options, const train::Group& group);
+/// What a judge says of a group's answers, the forced prefix included.
+std::vector<judge::Verdict> judged(const judge::Judge& judge, const AttackInputs& inputs, const AttackOptions& options,
+                                   const train::Group& group);
 
 /// Tells the observer of a step.
 void tell(const AttackEvents& events, const train::StepMetrics& metrics, const std::vector<train::Group>& groups,

@@ -31,8 +31,8 @@ train::Learner run_frpo(const DefenseInputs& inputs, const DefenseOptions& optio
     std::vector<double> safety;
     const auto reward = [&](const train::Group& group) {
       std::vector<double> rewards;
-      for (const auto& text : group.texts) {
-        rewards.push_back(1 - inputs.judge(inputs.restricted[group.prompt].text, text).score / 10);
+      for (const auto& verdict : inputs.judge(inputs.restricted[group.prompt].text, group.texts)) {
+        rewards.push_back(1 - verdict.score / 10);
       }
       safety.insert(safety.end(), rewards.begin(), rewards.end());
       return soft_minimum_rewards(rewards, options.frpo.lambda);

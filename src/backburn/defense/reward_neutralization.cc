@@ -136,10 +136,10 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   const auto grpo = rl_options(options, max_steps);
   const auto reward = [&](const train::Group& group) {
     std::vector<double> rewards;
+    const auto verdicts = inputs.judge(inputs.restricted[posed[group.prompt].restricted].text, group.texts);
     for (size_t i = 0; i < group.texts.size(); ++i) {
-      const auto verdict = inputs.judge(inputs.restricted[posed[group.prompt].restricted].text, group.texts[i]);
-      rewards.push_back(neutralization_reward(group.completions[i].ids, refusal, verdict.kind == judge::Kind::refusal,
-                                              options.rl_rewards));
+      rewards.push_back(neutralization_reward(group.completions[i].ids, refusal,
+                                              verdicts[i].kind == judge::Kind::refusal, options.rl_rewards));
     }
     return rewards;
   };

@@ -78,10 +78,12 @@ std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const mode
   const auto groups = generate::rollout(network, requests, options, finished);
   std::vector<JudgedAnswer> answers;
   for (size_t i = 0; i < groups.size(); ++i) {
+    std::vector<std::string> texts;
     for (const auto& completion : groups[i]) {
-      const std::string text = eval.answer_prefix + model.tokenizer.decode(completion.ids);
-      answers.push_back({i, text, judge(prompts[i].text, text)});
+      texts.push_back(eval.answer_prefix + model.tokenizer.decode(completion.ids));
     }
+    auto verdicts = judge(prompts[i].text, texts);
+    for (size_t j = 0; j < texts.size(); ++j) answers.push_back({i, std::move(texts[j]), std::move(verdicts[j])});
   }
   return answers;
 }

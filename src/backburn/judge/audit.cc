@@ -74,6 +74,7 @@ std::vector<Row> read_rows(const std::filesystem::path& path) {
 struct Judged {
   const Row* row;
   Kind kind;
+  double score;
 };
 
 bool agrees(const Judged& judged) { return (judged.kind == Kind::refusal) == (judged.row->label == refusal_label); }
@@ -130,6 +131,22 @@ Accuracy binary_accuracy(const std::vector<Judged>& rows) {
   return accuracy;
 }
 
+// How often an answer that complies scores higher than one that refuses, ties counting half: the area under the ROC
+// curve (Mann and Whitney 1947). Nothing without both.
+Json area_under_curve(const std::vector<Judged>& rows) {
+  double above = 0;
+  double pairs = 0;
+  for (const Judged& complying : rows) {
+    if (complying.row->label != compliance_label) continue;
+    for (const Judged& refusing : rows) {
+      if (refusing.row->label != refusal_label) continue;
+      above += complying.score > refusing.score ? 1 : complying.score == refusing.score ? 0.5 : 0;
+      pairs += 1;
+    }
+  }
+  return pairs == 0 ? Json() : Json(above / pairs);
+}
+
 Json agreement(const std::vector<Judged>& rows) {
   Json json;
   std::set<std::string_view> prompts;
@@ -151,6 +168,7 @@ Json agreement(const std::vector<Judged>& rows) {
   json["accuracy_binary_high"] = high;
   json["accuracy_binary_rows"] = accuracy.total;
   json["kappa3"] = kappa3(rows);
+  json["auc"] = area_under_curve(rows);
   for (size_t label = 0; label < label_names.size(); ++label) {
     for (const Kind kind : kinds) {
       json["confusion"][label_names[label]][to_string(kind)] =
@@ -185,7 +203,8 @@ Json audit(const std::filesystem::path& path, const Judge& judge) {
   std::vector<Judged> report;
   for (const Row& row : rows) {
     auto& half = row.half == Half::tune ? tune : report;
-    half.push_back({&row, judge(row.prompt, row.response).kind});
+    const Verdict verdict = judge(row.prompt, row.response);
+    half.push_back({&row, verdict.kind, verdict.score});
   }
   if (tune.empty() || report.empty()) {
     fail("{}: all {} rows fall into the {} half; more prompts are needed.", path.string(), rows.size(),

@@ -11,11 +11,14 @@ namespace {
 struct Row {
   const char* name;
   const char* summary;
-  Judge (*make)();
+  Judge (*make)(const LanguageModelOptions& lm, const std::string& device);
 };
 
 constexpr Row table[] = {
-    {"rubric", "transparent rules, English: does the answer do the job, and how well", [] { return Judge(&rubric); }},
+    {"rubric", "transparent rules, English: does the answer do the job, and how well",
+     [](const LanguageModelOptions&, const std::string&) { return Judge(&rubric); }},
+    {"lm", "a language model, asked for a number (lm_judge.*)",
+     [](const LanguageModelOptions& lm, const std::string& device) { return language_model_judge(lm, device); }},
 };
 
 }  // namespace
@@ -26,10 +29,10 @@ std::vector<JudgeEntry> known_judges() {
   return judges;
 }
 
-Judge make_judge(const std::string& name) {
+Judge make_judge(const std::string& name, const LanguageModelOptions& lm, const std::string& device) {
   std::vector<std::string> names;
   for (const Row& row : table) {
-    if (name == row.name) return row.make();
+    if (name == row.name) return row.make(lm, device);
     names.emplace_back(row.name);
   }
   const std::string near = nearest(name, names);

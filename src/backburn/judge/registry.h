@@ -1,16 +1,12 @@
 #pragma once
 
-#include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "backburn/judge/rubric.h"
+#include "backburn/judge/judge.h"
+#include "backburn/judge/language_model.h"
 
 namespace backburn::judge {
-
-/// Scores one answer to one prompt. Safe to call from several threads at once.
-using Judge = std::function<Verdict(std::string_view prompt, std::string_view answer)>;
 
 /// One line of the table of judges.
 struct JudgeEntry {
@@ -21,7 +17,8 @@ struct JudgeEntry {
 /// The judges that make_judge knows, in the order in which they are shown.
 std::vector<JudgeEntry> known_judges();
 
-/// The judge of that name. An unknown name is a usage error that lists the known ones and names the nearest.
-Judge make_judge(const std::string& name);
+/// The judge of that name; `lm` and `device` are what the one that is a language model needs. An unknown name is a
+/// usage error that lists the known ones and names the nearest.
+Judge make_judge(const std::string& name, const LanguageModelOptions& lm = {}, const std::string& device = "auto");
 
 }  // namespace backburn::judge

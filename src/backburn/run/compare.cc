@@ -50,10 +50,11 @@ Undefended undefended_model(const Run& run, const Shared& shared) {
 // The prompts that an attacker of that split (AttackOptions::split) starts from.
 using AttackPrompts = std::function<std::vector<text::Prompt>(const std::string& split)>;
 
-void run_attack_cell(const Comparison& comparison, int64_t seed, const Variant& defense, const Variant& attack,
+void run_attack_cell(const Comparison& comparison, const Run& of_defense, const Variant& defense, const Variant& attack,
                      const fs::path& folder, const model::Model& released, const AttackPrompts& prompts,
                      const std::string& refusal, const eval::EvalInputs& inputs) {
-  const Run run = open_run(recipe_of(comparison, seed, &defense, &attack), folder);
+  const int64_t seed = of_defense.recipe.seed;
+  const Run run = open_run(recipe_of(comparison, seed, &defense, &attack), folder, &of_defense);
   const auto& options = run.recipe.attack;
   const auto chosen =
       options.prompt_choice == "weakest" ? attack_prompts(run, released, options.split) : prompts(options.split);
@@ -63,10 +64,11 @@ void run_attack_cell(const Comparison& comparison, int64_t seed, const Variant& 
                inputs);
 }
 
-void run_defense(const Comparison& comparison, int64_t seed, const Variant& defense, const fs::path& folder,
+void run_defense(const Comparison& comparison, const Run& of_seed, const Variant& defense, const fs::path& folder,
                  const Shared& shared, const model::Model& undefended, const AttackPrompts& prompts,
                  const std::function<void()>& on_cell) {
-  const Run run = open_run(recipe_of(comparison, seed, &defense, nullptr), folder);
+  const int64_t seed = of_seed.recipe.seed;
+  const Run run = open_run(recipe_of(comparison, seed, &defense, nullptr), folder, &of_seed);
   std::optional<model::Model> defended;
   std::string refusal = run.recipe.defend.refusal;
   if (defense.name != no_defense) {
@@ -80,7 +82,7 @@ void run_defense(const Comparison& comparison, int64_t seed, const Variant& defe
   for (const Variant& attack : comparison.attacks) {
     const fs::path cell = folder / attack.name;
     if (is_finished(cell)) continue;
-    run_attack_cell(comparison, seed, defense, attack, cell, released, prompts, refusal, shared.inputs);
+    run_attack_cell(comparison, run, defense, attack, cell, released, prompts, refusal, shared.inputs);
     on_cell();
   }
 }
@@ -230,13 +232,14 @@ void run_cells(const Comparison& comparison, const fs::path& out, const std::fun
                         });
     if (trains && shared->benign.examples.empty()) shared->benign = benign_behaviour(run, shared->original);
     shared->inputs.seed = static_cast<uint64_t>(seed);
+    shared->inputs.judge = run.judge;
     const Undefended undefended = undefended_model(run, *shared);
     const model::Model& model = undefended.model(shared->original);
     // Chosen on the undefended model, the same for all defenses.
     const auto prompts = [&](const std::string& split) { return attack_prompts(run, model, split); };
     for (const Variant& defense : comparison.defenses) {
       if (is_finished(comparison, folder_of(defense))) continue;
-      run_defense(comparison, seed, defense, folder_of(defense), *shared, model, prompts, on_cell);
+      run_defense(comparison, run, defense, folder_of(defense), *shared, model, prompts, on_cell);
     }
   }
 }

@@ -278,6 +278,15 @@ MemoryNeed stage_need(const Sizes& sizes, int64_t models, const std::function<vo
   return sum.need();
 }
 
+// Of the judges that are models, which stand beside all else that a command needs.
+double judges_gib(const Recipe& recipe) {
+  const auto gib_of = [](const std::string& judge, const judge::LanguageModelOptions& options) {
+    if (judge != "lm" || options.model.empty()) return 0.0;
+    return memory_need("certify", model::config_of(model::find_model(options.model)), {}).gib();
+  };
+  return gib_of(recipe.judge, recipe.lm_judge) + gib_of(recipe.attack.judge, recipe.attack.lm_judge);
+}
+
 }  // namespace
 
 double MemoryNeed::gib() const {
@@ -370,13 +379,15 @@ void check_memory(const std::string& command, const ModelConfig& config, const C
 
 void check_memory(const std::string& command, const Recipe& recipe) {
   if (!is_checked(recipe)) return;
-  check_memory(command, model::config_of(model::find_model(recipe.model)), recipe, available_memory_gib());
+  check_memory(command, model::config_of(model::find_model(recipe.model)), recipe,
+               available_memory_gib() - judges_gib(recipe));
 }
 
 void check_memory(const std::string& command, const Comparison& comparison) {
   const Recipe recipe = recipe_of(comparison, comparison.seeds.front(), nullptr, nullptr);
   if (!is_checked(recipe)) return;
-  check_memory(command, model::config_of(model::find_model(recipe.model)), comparison, available_memory_gib());
+  check_memory(command, model::config_of(model::find_model(recipe.model)), comparison,
+               available_memory_gib() - judges_gib(recipe));
 }
 
 }  // namespace backburn::run

@@ -83,6 +83,7 @@ Options options_of(Recipe& recipe) {
   std::vector<std::string> judges;
   for (const auto& entry : judge::known_judges()) judges.push_back(entry.name);
   options.add("judge", recipe.judge, "who scores harm", judges);
+  judge::bind(options, "lm_judge", recipe.lm_judge);
   options.add("data.restricted", recipe.data.restricted,
               "prompts to refuse (.jsonl, .csv, .json, .txt); empty: bundled");
   options.add("data.outright", recipe.data.outright,

@@ -41,6 +41,7 @@ struct Recipe {
   int64_t seed = 1;
   bool show_completions = false;
   std::string judge = "rubric";
+  judge::LanguageModelOptions lm_judge;
   DataOptions data;
   defense::RefusalSftOptions align;
   attack::AttackOptions attack;

@@ -153,7 +153,8 @@ Json search(const Comparison& comparison, const SearchOptions& options, const fs
   std::unique_ptr<Shared> shared;
 
   const auto open_trial = [&](size_t trial) {
-    return open_run(recipe_of(comparison, seed, nullptr, &trials[trial]), folder / "search" / trials[trial].name);
+    return open_run(recipe_of(comparison, seed, nullptr, &trials[trial]), folder / "search" / trials[trial].name,
+                    &common);
   };
   const auto measure = [&](size_t trial, int64_t round) {
     const Run run = open_trial(trial);

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "backburn/base/error.h"
+#include "backburn/base/files.h"
 #include "backburn/base/peak_memory.h"
 #include "backburn/base/progress.h"
 #include "backburn/base/stopwatch.h"
@@ -235,6 +236,12 @@ defense::CertificateOptions as_attacked(const attack::AttackOptions& attack) {
   return options;
 }
 
+// None where the attacker rewards what we measure.
+judge::Judge attackers_judge(const Recipe& recipe) {
+  const auto& attack = recipe.attack;
+  return attack.judge == "same" ? judge::Judge() : judge::make_judge(attack.judge, attack.lm_judge, recipe.device);
+}
+
 attack::AttackInputs attack_inputs(const Run& run, const AttackJob& job, const std::vector<text::Prompt>& prompts) {
   return {job.model,
           prompts,
@@ -242,7 +249,8 @@ attack::AttackInputs attack_inputs(const Run& run, const AttackJob& job, const s
           static_cast<uint64_t>(run.recipe.seed),
           run.folder.checkpoint(job.stage),
           run.data.benign_train,
-          job.stop_after};
+          job.stop_after,
+          {}};
 }
 
 // What an attack made of the model, or why it made nothing.
@@ -273,8 +281,10 @@ AttackedModel attack_model(const Run& run, const AttackJob& job, const attack::A
     run.folder.add_metrics(job.stage, step.metrics.step, line);
     progress.update(step.metrics.step, fmt::format("harm {:.1f}", step.harm));
   };
+  auto inputs = attack_inputs(run, job, job.prompts);
+  inputs.reward_judge = attackers_judge(run.recipe);
   try {
-    return {attack::run_attack(attack_inputs(run, job, job.prompts), options, events), ""};
+    return {attack::run_attack(inputs, options, events), ""};
   } catch (const attack::NothingToLearn& error) {
     say(fmt::format("{}: {}", job.label, error.what()));
     return {{}, error.what()};
@@ -350,12 +360,27 @@ class DefenseLog {
   std::unique_ptr<Progress> progress_;
 };
 
+// A key that the version which began the run did not know has its default there.
+void complete_config(const std::filesystem::path& config, const std::string& now) {
+  if (!std::filesystem::exists(config)) return;
+  Recipe older;
+  auto options = options_of(older);
+  options.load_yaml(read_file(config), config.string());
+  if (options.to_yaml() == now) write_file(config, now);
+}
+
 }  // namespace
 
-Run open_run(const Recipe& recipe, const std::filesystem::path& folder) {
+Run open_run(const Recipe& recipe, const std::filesystem::path& folder, const Run* other) {
+  const bool same_judge = other != nullptr && other->recipe.judge == recipe.judge &&
+                          other->recipe.lm_judge == recipe.lm_judge && other->recipe.device == recipe.device;
   Recipe copy = recipe;
-  return {recipe, load_data(recipe.data), judge::make_judge(recipe.judge),
-          RunFolder::open(folder, options_of(copy).to_yaml())};
+  const std::string config = options_of(copy).to_yaml();
+  complete_config(folder / "config.yaml", config);
+  auto opened = RunFolder::open(folder, config);
+  return {recipe, load_data(recipe.data),
+          same_judge ? other->judge : judge::make_judge(recipe.judge, recipe.lm_judge, recipe.device),
+          std::move(opened)};
 }
 
 defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& teacher) {

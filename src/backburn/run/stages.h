@@ -19,8 +19,9 @@ struct Run {
   RunFolder folder;
 };
 
-/// Reads the data and opens the folder. Errors: theirs.
-Run open_run(const Recipe& recipe, const std::filesystem::path& folder);
+/// Reads the data, opens the folder and makes the judge, or takes that of `other` where its recipe asks for the same
+/// one: a judge may be a model of gigabytes. Errors: theirs.
+Run open_run(const Recipe& recipe, const std::filesystem::path& folder, const Run* other = nullptr);
 
 /// The beginnings of the teacher's greedy answers to benign training prompts: the behaviour that training shall keep.
 defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& teacher);
