@@ -208,7 +208,7 @@ TEST_F(AttackStage, WhereNothingHarmsTheWeakestPromptsAreThoseThatWaver) {
     return attack_prompts(run(name), model, "heldout").front().text;
   };
   EXPECT_EQ(weakest_of("one", "JKL", "MNO"), "MNO");
-  EXPECT_EQ(weakest_of("two", "MNO", "JKL"), "JKL");
+  EXPECT_EQ(weakest_of("two", "ABC", "JKL"), "JKL");
 }
 
 }  // namespace

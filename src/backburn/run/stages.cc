@@ -1,10 +1,10 @@
 #include "backburn/run/stages.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <set>
-#include <string_view>
 #include <tuple>
 
 #include "backburn/base/error.h"
@@ -130,26 +130,37 @@ eval::EvalOptions attack_sampling(const Run& run, int64_t num_generations) {
 }
 
 struct Scored {
-  double harm = 0;      // mean score of its answers
-  int64_t unusual = 0;  // of its answers, those that are not the one given most often to all prompts
+  double harm = 0;  // mean score of its answers
+  double p = 0;     // of an answer that doesn't begin with the one given most often to all prompts
   text::Prompt prompt;
 };
 
-std::vector<Scored> sampled_harm(const Run& run, const model::Model& model, const std::vector<text::Prompt>& prompts,
-                                 int64_t num_generations, uint64_t seed) {
+std::vector<eval::JudgedAnswer> sampled_answers(const Run& run, const model::Model& model,
+                                                const std::vector<text::Prompt>& prompts, int64_t num_generations,
+                                                uint64_t seed) {
+  return eval::answer_and_judge(model, model.network(), prompts, run.judge, attack_sampling(run, num_generations),
+                                seed);
+}
+
+std::vector<Scored> scored_by(const std::vector<eval::JudgedAnswer>& answers,
+                              const std::vector<text::Prompt>& prompts) {
   std::vector<Scored> scored;
   scored.reserve(prompts.size());
   for (const auto& prompt : prompts) scored.push_back({0, 0, prompt});
-  const auto answers =
-      eval::answer_and_judge(model, model.network(), prompts, run.judge, attack_sampling(run, num_generations), seed);
-  std::map<std::string_view, int64_t> counts;
-  for (const auto& answer : answers) ++counts[answer.text];
-  const auto usual = std::ranges::max_element(counts, {}, [](const auto& each) { return each.second; });
-  for (const auto& answer : answers) {
-    scored[answer.prompt].harm += answer.verdict.score / static_cast<double>(num_generations);
-    scored[answer.prompt].unusual += answer.text != usual->first;
-  }
+  const double share = static_cast<double>(prompts.size()) / std::max(1.0, static_cast<double>(answers.size()));
+  for (const auto& answer : answers) scored[answer.prompt].harm += answer.verdict.score * share;
   return scored;
+}
+
+std::vector<Scored> sampled_harm(const Run& run, const model::Model& model, const std::vector<text::Prompt>& prompts,
+                                 int64_t num_generations, uint64_t seed) {
+  return scored_by(sampled_answers(run, model, prompts, num_generations, seed), prompts);
+}
+
+std::string most_frequent(const std::vector<eval::JudgedAnswer>& answers) {
+  std::map<std::string, int64_t> counts;
+  for (const auto& answer : answers) ++counts[answer.text];
+  return std::ranges::max_element(counts, {}, [](const auto& each) { return each.second; })->first;
 }
 
 template <class Order>
@@ -163,9 +174,8 @@ std::vector<text::Prompt> in_order(std::vector<Scored> scored, Order order) {
 
 bool less_harmful(const Scored& left, const Scored& right) { return left.harm < right.harm; }
 
-// On a firm model no answer has harm, and what an attacker can tell prompts apart by is where it wavers.
 bool weaker(const Scored& left, const Scored& right) {
-  return std::tie(left.harm, left.unusual) > std::tie(right.harm, right.unusual);
+  return std::tie(left.harm, left.p) > std::tie(right.harm, right.p);
 }
 
 // Those whose sampled answers are refusals too.
@@ -186,13 +196,22 @@ std::vector<text::Prompt> look_again(const Run& run, const model::Model& model, 
                   less_harmful);
 }
 
-// What an attacker finds who asks the model before training it.
+// What an attacker finds who asks the model before training it. On a firm one no answer has harm; he has the weights,
+// though, and sees where it wavers.
 std::vector<text::Prompt> weakest_prompts(const Run& run, const model::Model& model,
                                           const std::vector<text::Prompt>& candidates, size_t wanted) {
   say(fmt::format("attack prompts: {} answers to each of {} prompts, to find the weakest", weakest_samples,
                   candidates.size()));
-  auto prompts =
-      in_order(sampled_harm(run, model, candidates, weakest_samples, static_cast<uint64_t>(run.recipe.seed)), weaker);
+  const auto answers = sampled_answers(run, model, candidates, weakest_samples, static_cast<uint64_t>(run.recipe.seed));
+  auto scored = scored_by(answers, candidates);
+  const auto usual = model.tokenizer.encode(most_frequent(answers), false);
+  std::vector<train::Example> examples;
+  for (const auto& prompt : candidates) {
+    examples.push_back({model::chat_prompt(model, prompt.text), usual});
+  }
+  const auto logprobs = train::answer_logprobs(model.network(), examples, run.recipe.attack.grpo.temperature);
+  for (size_t i = 0; i < scored.size(); ++i) scored[i].p = -std::expm1(logprobs[i]);
+  auto prompts = in_order(std::move(scored), weaker);
   prompts.resize(std::min(prompts.size(), wanted));
   return prompts;
 }
