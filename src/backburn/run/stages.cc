@@ -206,6 +206,7 @@ std::vector<text::Prompt> weakest_prompts(const Run& run, const model::Model& mo
   auto scored = scored_by(answers, candidates);
   const auto usual = model.tokenizer.encode(most_frequent(answers), false);
   std::vector<train::Example> examples;
+  examples.reserve(candidates.size());
   for (const auto& prompt : candidates) {
     examples.push_back({model::chat_prompt(model, prompt.text), usual});
   }
