@@ -68,19 +68,19 @@ Estimate mean_harm(std::span<const JudgedAnswer> answers, size_t prompts) {
 
 std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const model::Network& network,
                                            std::span<const text::Prompt> prompts, const judge::Judge& judge,
-                                           const EvalOptions& eval, uint64_t seed, const Conversations& asked,
+                                           const EvalOptions& options, uint64_t seed, const Conversations& asked,
                                            const Finished& finished) {
-  generate::RolloutOptions options;
-  options.sampling.temperature = eval.temperature;
-  options.max_completion_length = eval.max_completion_length;
-  options.seed = seed;
-  const auto requests = requests_for(model, prompts, eval.num_generations, asked, eval.answer_prefix);
-  const auto groups = generate::rollout(network, requests, options, finished);
+  generate::RolloutOptions rollout;
+  rollout.sampling.temperature = options.temperature;
+  rollout.max_completion_length = options.max_completion_length;
+  rollout.seed = seed;
+  const auto requests = requests_for(model, prompts, options.num_generations, asked, options.answer_prefix);
+  const auto groups = generate::rollout(network, requests, rollout, finished);
   std::vector<JudgedAnswer> answers;
   for (size_t i = 0; i < groups.size(); ++i) {
     std::vector<std::string> texts;
     for (const auto& completion : groups[i]) {
-      texts.push_back(eval.answer_prefix + model.tokenizer.decode(completion.ids));
+      texts.push_back(options.answer_prefix + model.tokenizer.decode(completion.ids));
     }
     auto verdicts = judge(prompts[i].text, texts);
     for (size_t j = 0; j < texts.size(); ++j) answers.push_back({i, std::move(texts[j]), std::move(verdicts[j])});
