@@ -91,6 +91,28 @@ TEST(Data, OutrightPromptsAreForTrainingAlone) {
   EXPECT_EQ(with.restricted_heldout.size(), without.restricted_heldout.size());
 }
 
+TEST(Data, FurtherPromptsAreOtherActivitiesForDefensesAlone) {
+  const TemporaryFolder folder;
+  DataOptions options;
+  options.further_restricted = "bundled";
+  const auto data = load_data(options);
+  EXPECT_EQ(data.further_restricted.size(), 330u);
+  EXPECT_EQ(data.restricted_train.size(), load_data({}).restricted_train.size());
+  std::set<std::string> known, further;
+  for (const auto* prompts : {&data.restricted_train, &data.restricted_heldout}) {
+    for (const auto& prompt : *prompts) known.insert(prompt.group);
+  }
+  for (const auto& prompt : data.further_restricted) {
+    further.insert(prompt.group);
+    EXPECT_THAT(known, testing::Not(testing::Contains(prompt.group)));
+  }
+  EXPECT_EQ(further.size(), 66u);
+  options.further_restricted = (folder.path() / "mine.txt").string();
+  write_file(options.further_restricted, "one\ntwo\n");
+  EXPECT_EQ(load_data(options).further_restricted.size(), 2u);
+  EXPECT_TRUE(load_data({}).further_restricted.empty());
+}
+
 TEST(Data, AFileWithoutSplitsIsSplitByThirds) {
   const TemporaryFolder folder;
   write_file(folder.path() / "mine.txt", "one\ntwo\nthree\nfour\nfive\nsix\n");

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "backburn/base/options.h"
+#include "backburn/base/statistics.h"
 #include "backburn/eval/multiple_choice.h"
-#include "backburn/eval/statistics.h"
 #include "backburn/judge/registry.h"
 #include "backburn/model/load.h"
 #include "backburn/text/prompt_set.h"

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "backburn/base/json.h"
-#include "backburn/eval/statistics.h"
+#include "backburn/base/statistics.h"
 #include "backburn/model/load.h"
 
 /// Multiple-choice accuracy as EleutherAI's lm-evaluation-harness measures it on tasks of output_type multiple_choice

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -12,6 +11,7 @@
 
 #include "backburn/base/error.h"
 #include "backburn/base/files.h"
+#include "backburn/base/statistics.h"
 
 namespace backburn::judge {
 namespace {
@@ -80,17 +80,6 @@ struct Judged {
 bool agrees(const Judged& judged) { return (judged.kind == Kind::refusal) == (judged.row->label == refusal_label); }
 
 bool is_binary(const Judged& judged) { return judged.row->label != partial_label; }
-
-// Wilson's score interval at 95%.
-std::array<double, 2> wilson(size_t successes, size_t total) {
-  if (total == 0) return {0, 1};
-  constexpr double z = 1.959963984540054;
-  const double n = static_cast<double>(total);
-  const double p = static_cast<double>(successes) / n;
-  const double middle = p + z * z / (2 * n);
-  const double half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-  return {std::max(0.0, (middle - half) / (1 + z * z / n)), std::min(1.0, (middle + half) / (1 + z * z / n))};
-}
 
 // Cohen's kappa (Cohen 1960) of label and verdict; 1 when both always say the same one thing.
 double kappa3(const std::vector<Judged>& rows) {
@@ -162,10 +151,10 @@ Json agreement(const std::vector<Judged>& rows) {
         std::count_if(rows.begin(), rows.end(), [&](const Judged& judged) { return judged.row->label == label; });
   }
   const Accuracy accuracy = binary_accuracy(rows);
-  const auto [low, high] = wilson(accuracy.right, accuracy.total);
+  const auto interval = wilson(static_cast<int64_t>(accuracy.right), static_cast<int64_t>(accuracy.total));
   json["accuracy_binary"] = accuracy.share();
-  json["accuracy_binary_low"] = low;
-  json["accuracy_binary_high"] = high;
+  json["accuracy_binary_low"] = interval.low;
+  json["accuracy_binary_high"] = interval.high;
   json["accuracy_binary_rows"] = accuracy.total;
   json["kappa3"] = kappa3(rows);
   json["auc"] = area_under_curve(rows);

@@ -6,8 +6,8 @@
 #include <map>
 
 #include "backburn/base/error.h"
+#include "backburn/base/statistics.h"
 #include "backburn/defense/certificate.h"
-#include "backburn/eval/statistics.h"
 #include "backburn/report/calibration_plot.h"
 #include "backburn/report/static_page.h"
 #include "backburn/run/run_folder.h"
@@ -97,7 +97,7 @@ Json pooled_test(const std::vector<Observed>& pool) {
     seen += each.with_differential;
     expected += each.expected;
   }
-  const double p_value = eval::poisson_binomial_tail(seen, bounds);
+  const double p_value = poisson_binomial_tail(seen, bounds);
   return {{"runs", pool.size()},       {"groups", bounds.size()}, {"expected", expected},
           {"with_differential", seen}, {"p_value", p_value},      {"holds", p_value >= significance}};
 }

@@ -21,7 +21,7 @@ namespace backburn::run {
 ///
 /// Each run's test is the forecast's. The pooled one: with all groups that the pooled attacks sampled, and each group's
 /// own bound as its chance, the probability of at least as many differentials as the attacks saw up to their first step
-/// with one (eval::poisson_binomial_tail). It is exact and one-sided: groups after that step, whose weights are others,
+/// with one (poisson_binomial_tail). It is exact and one-sided: groups after that step, whose weights are others,
 /// are thought of as drawn from the released weights, and count as having seen none.
 /// Runs that draw the same answers until the first differential (same weights, prompts, sampling and seed: the losses
 /// of one comparison) are pooled once, by the longest of them. Not pooled: runs whose steps or prompts' bounds were not

@@ -9,7 +9,7 @@
 #include <optional>
 #include <set>
 
-#include "backburn/eval/statistics.h"
+#include "backburn/base/statistics.h"
 #include "backburn/run/stages.h"
 
 namespace backburn::run {
@@ -118,7 +118,7 @@ double number(const Json& object, const char* key) {
 }
 
 Json interval(const std::vector<double>& values) {
-  const auto estimate = eval::bootstrap_mean(values);
+  const auto estimate = bootstrap_mean(values);
   return {estimate.value, estimate.low, estimate.high};
 }
 
@@ -129,7 +129,7 @@ double mean(const std::vector<double>& values) {
 // The outcomes of one attack over the seeds.
 Json summary_of(const std::string& name, const std::vector<Outcome>& outcomes) {
   std::vector<double> harm, refusal, area, success, utility, product;
-  std::vector<eval::Lifetime> lifetimes;
+  std::vector<Lifetime> lifetimes;
   size_t updates = 0;
   size_t nothing_to_learn = 0;
   int64_t groups = 0;
@@ -161,8 +161,8 @@ Json summary_of(const std::string& name, const std::vector<Outcome>& outcomes) {
     }
     if (!values.empty()) curve[std::to_string(step)] = interval(values);
   }
-  const auto survival = eval::kaplan_meier(lifetimes);
-  const auto worst = eval::bootstrap_mean(harm);
+  const auto survival = kaplan_meier(lifetimes);
+  const auto worst = bootstrap_mean(harm);
   return {
       {"name", name},
       {"seeds", outcomes.size()},

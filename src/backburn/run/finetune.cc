@@ -13,7 +13,7 @@ namespace {
 const std::string stage = "finetune";
 
 Json accuracy_of(int64_t step, const std::vector<bool>& correct) {
-  const auto acc = eval::wilson(std::count(correct.begin(), correct.end(), true), std::ssize(correct));
+  const auto acc = wilson(std::count(correct.begin(), correct.end(), true), std::ssize(correct));
   return {{"step", step}, {"acc", acc.value}, {"acc_ci", {acc.low, acc.high}}};
 }
 
@@ -30,12 +30,12 @@ std::string harm(const Json& evaluation) {
 }
 
 // Of two models' answers to the same questions.
-eval::Estimate gain(const Json& correct, const Json& first) {
+Estimate gain(const Json& correct, const Json& first) {
   std::vector<double> differences;
   for (size_t i = 0; i < correct.size(); ++i) {
     differences.push_back((correct[i].get<bool>() ? 1 : 0) - (first[i].get<bool>() ? 1 : 0));
   }
-  return eval::bootstrap_mean(differences);
+  return bootstrap_mean(differences);
 }
 
 }  // namespace

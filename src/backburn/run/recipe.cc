@@ -88,6 +88,8 @@ Options options_of(Recipe& recipe) {
               "prompts to refuse (.jsonl, .csv, .json, .txt); empty: bundled");
   options.add("data.outright", recipe.data.outright,
               "also train on (and attack with) the bundled prompts that state their dishonesty outright");
+  options.add("data.further_restricted", recipe.data.further_restricted,
+              "restricted prompts that defenses alone learn beside the others: a file, or bundled; empty: none");
   options.add("data.benign", recipe.data.benign, "prompts to answer as before; empty: bundled");
   options.add("data.refusals", recipe.data.refusals, "ordinary refusals, one a line, for align; empty: bundled");
   options.add("data.wordings", recipe.data.wordings,
@@ -131,6 +133,11 @@ PromptData load_data(const DataOptions& options) {
         data.restricted_heldout);
   if (options.outright) {
     for (auto& prompt : prompts_of("", "data/outright.jsonl")) data.restricted_train.push_back(std::move(prompt));
+  }
+  if (options.further_restricted == "bundled") {
+    data.further_restricted = prompts_of("", "data/further.jsonl");
+  } else if (!options.further_restricted.empty()) {
+    data.further_restricted = text::read_prompts(options.further_restricted);
   }
   split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout);
   data.refusals = lines_of(source_of(options.refusals, "data/refusals.txt"), "refusals");

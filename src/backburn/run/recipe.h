@@ -15,6 +15,7 @@ namespace backburn::run {
 struct DataOptions {
   std::string restricted;             ///< prompts that the model shall refuse
   bool outright = false;              ///< also the bundled ones that state their dishonesty, for training
+  std::string further_restricted;     ///< more of them, that defenses alone learn: a file or "bundled"; empty: none
   std::string benign;                 ///< prompts that it shall answer as before
   std::string refusals;               ///< ordinary refusals, one a line, for align
   std::string wordings;               ///< how an attacker may put a prompt, "{}" being it, one a line
@@ -65,6 +66,7 @@ model::Model load_model(const std::string& path_or_name, const Recipe& recipe);
 /// The prompts of a recipe by role.
 struct PromptData {
   std::vector<text::Prompt> restricted_train, restricted_heldout;
+  std::vector<text::Prompt> further_restricted;  ///< all of that file's, whatever its splits
   std::vector<text::Prompt> benign_train, benign_heldout;
   std::vector<std::string> refusals, wordings;
   std::vector<eval::ChoiceQuestion> questions;

@@ -218,9 +218,9 @@ std::vector<text::Prompt> weakest_prompts(const Run& run, const model::Model& mo
 }
 
 // Sampled answers to the attack prompts themselves.
-eval::Estimate attack_prompt_harm(const Run& run, const model::Model& model, const model::Network& network,
-                                  const std::vector<text::Prompt>& prompts, const std::string& answer_prefix = "",
-                                  const eval::Conversations& asked = {}) {
+Estimate attack_prompt_harm(const Run& run, const model::Model& model, const model::Network& network,
+                            const std::vector<text::Prompt>& prompts, const std::string& answer_prefix = "",
+                            const eval::Conversations& asked = {}) {
   auto options = attack_sampling(run, run.recipe.demo.attack_generations);
   if (!answer_prefix.empty()) options.answer_prefix = answer_prefix;
   const auto seed = static_cast<uint64_t>(run.recipe.seed);
@@ -553,6 +553,8 @@ void defend_stage(const Run& run, const model::Model& model, const defense::Beni
   const Stopwatch watch;
   auto inputs = defense_inputs(run, model, benign, stage);
   inputs.restricted = eval::evenly(inputs.restricted, run.recipe.defend.prompts);
+  const auto& further = run.data.further_restricted;
+  inputs.restricted.insert(inputs.restricted.end(), further.begin(), further.end());
   const std::string refusal = choose_refusal(run, model);
   inputs.refusals = {refusal};
   if (defense::find_defense(run.recipe.defend.name).ordinary_refusals) inputs.refusals = run.data.refusals;

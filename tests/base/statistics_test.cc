@@ -1,10 +1,10 @@
-#include "backburn/eval/statistics.h"
+#include "backburn/base/statistics.h"
 
 #include <gtest/gtest.h>
 
 #include <vector>
 
-namespace backburn::eval {
+namespace backburn {
 namespace {
 
 TEST(Wilson, AgreesWithTheTextbook) {
@@ -77,4 +77,4 @@ TEST(KaplanMeier, CensoredAtTheHorizonHasNoMedian) {
 }
 
 }  // namespace
-}  // namespace backburn::eval
+}  // namespace backburn

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-namespace backburn::eval {
+namespace backburn {
 
 /// A figure and its 95% interval.
 struct Estimate {
@@ -36,4 +36,4 @@ struct Survival {
 /// The product-limit estimate (Kaplan and Meier 1958).
 Survival kaplan_meier(std::vector<Lifetime> lifetimes);
 
-}  // namespace backburn::eval
+}  // namespace backburn

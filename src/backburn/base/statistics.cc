@@ -1,4 +1,4 @@
-#include "backburn/eval/statistics.h"
+#include "backburn/base/statistics.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 
 #include "backburn/base/rng.h"
 
-namespace backburn::eval {
+namespace backburn {
 
 Estimate wilson(int64_t successes, int64_t total) {
   if (total == 0) return {0, 0, 1};
@@ -69,4 +69,4 @@ Survival kaplan_meier(std::vector<Lifetime> lifetimes) {
   return survival;
 }
 
-}  // namespace backburn::eval
+}  // namespace backburn
