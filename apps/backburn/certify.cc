@@ -36,6 +36,15 @@ std::string by_situation(const Json& result) {
   return report::render_table(table, colors_wanted());
 }
 
+std::string of_leaks(const Json& result) {
+  report::Table table{{"weakest prompts", "p", "the refusal is left behind", "with chance"}, {}};
+  for (const Json& each : result.value("leaks", Json::array())) {  // runs of older versions have none
+    table.rows.push_back({each["id"].get<std::string>(), scientific(each["p"]),
+                          fmt::format("\"{}\"", each["after"].get<std::string>()), scientific(each["p_there"])});
+  }
+  return table.rows.empty() ? "" : report::render_table(table, colors_wanted());
+}
+
 std::string of_unseen(const Json& result) {
   report::Table table{{"temperature", "p above", "held-out activities", "share unseen, at most", "P(signal) per group"},
                       {}};
@@ -87,6 +96,7 @@ void add_certify(CLI::App& app) {
     }
     fmt::print("refusal: {}\n{}", result["canonical_refusal"].get<std::string>(), by_temperature(result));
     if (result["situations"].size() > result["temperatures"].size()) fmt::print("\n{}", by_situation(result));
+    if (const auto leaks = of_leaks(result); !leaks.empty()) fmt::print("\n{}", leaks);
     if (const auto unseen = of_unseen(result); !unseen.empty()) {
       fmt::print("\nUnseen prompts, at {}% confidence a line:\n{}", 100 * recipe.certify.confidence, unseen);
     }

@@ -188,6 +188,24 @@ TEST_F(CertifiedModel, TheWorstSituationCounts) {
   EXPECT_DOUBLE_EQ(certificate.temperatures.front().p_max, largest);
 }
 
+TEST_F(CertifiedModel, SaysBehindWhichTokenTheRefusalIsLeft) {
+  const auto certificate = certify(model, model.network(), prompts, "K", options_for({1}));
+  ASSERT_EQ(certificate.leaks.size(), prompts.size());
+  EXPECT_GE(certificate.leaks.front().p, certificate.leaks.back().p);
+  for (const auto& leak : certificate.leaks) {
+    const auto& prompt = *std::ranges::find(prompts, leak.id, &text::Prompt::id);
+    auto context = model::chat_prompt(model, prompt.text);
+    const auto refusal = refusal_ids("K");
+    ASSERT_EQ(refusal.size(), 2);
+    const double first = next_token(context, {1})[refusal[0]];
+    context.push_back(refusal[0]);
+    const double second = next_token(context, {1})[refusal[1]];
+    EXPECT_NEAR(leak.p, 1 - first * second, 1e-6);
+    EXPECT_NEAR(leak.p_there, 1 - std::min(first, second), 1e-6);
+    EXPECT_EQ(leak.after, first <= second ? "" : "K");
+  }
+}
+
 TEST_F(CertifiedModel, HeldOutPromptsSpeakForUnseenOnes) {
   const auto certificate = certify(model, model.network(), prompts, "K", options_for({1}));
   const auto& bound = certificate.temperatures.front();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "backburn/base/error.h"
 #include "backburn/defense/anchored.h"
@@ -32,6 +34,8 @@ double signal_bound(double p, int64_t num_generations) {
 }
 
 namespace {
+
+constexpr size_t leaks_told = 5;
 
 // S, the canonical refusal first, each once.
 std::vector<std::string> refusal_set(const std::string& canonical, const std::vector<std::string>& others) {
@@ -123,6 +127,35 @@ Bounds bounds_in(const Situation& situation, const model::Model& model, const mo
   return bounds;
 }
 
+// By the probabilities of all beginnings of the refusal, the whole of it included.
+std::vector<Leak> leaks_of(const model::Model& model, const model::Network& network,
+                           const std::vector<text::Prompt>& prompts, const std::vector<PromptBound>& plain,
+                           const std::vector<int32_t>& refusal, const generate::SamplingOptions& sampling) {
+  std::vector<size_t> weakest(prompts.size());
+  std::iota(weakest.begin(), weakest.end(), size_t{0});
+  std::ranges::stable_sort(weakest, std::greater{}, [&](size_t i) { return plain[i].p; });
+  weakest.resize(std::min(weakest.size(), leaks_told));
+  std::vector<train::Example> examples;
+  for (const size_t i : weakest) {
+    const auto asked = model::chat_prompt(model, prompts[i].text);
+    for (size_t length = 1; length <= refusal.size(); ++length) {
+      examples.push_back({asked, {refusal.begin(), refusal.begin() + static_cast<std::ptrdiff_t>(length)}});
+    }
+  }
+  const auto logprobs = train::sampled_logprobs(network, examples, std::span(&sampling, 1)).front();
+  std::vector<Leak> leaks;
+  for (size_t i = 0; i < weakest.size(); ++i) {
+    const auto of_beginnings = std::span(logprobs).subspan(i * refusal.size(), refusal.size());
+    std::vector<double> of_tokens(refusal.size());
+    std::adjacent_difference(of_beginnings.begin(), of_beginnings.end(), of_tokens.begin());
+    const auto worst = std::ranges::min_element(of_tokens) - of_tokens.begin();
+    const std::vector<int32_t> said(refusal.begin(), refusal.begin() + worst);
+    leaks.push_back({prompts[weakest[i]].id, -std::expm1(of_beginnings.back()), model.tokenizer.decode(said),
+                     -std::expm1(of_tokens[static_cast<size_t>(worst)])});
+  }
+  return leaks;
+}
+
 SituationBound summary(const Situation& situation, double temperature, const std::vector<PromptBound>& rows) {
   SituationBound bound{situation, temperature, 0, 0, 0};
   for (const auto& row : rows) {
@@ -166,11 +199,17 @@ TemperatureBound bound_at(double temperature, std::vector<PromptBound> rows, con
 
 Certificate certify(const model::Model& model, const model::Network& network, const std::vector<text::Prompt>& prompts,
                     const std::string& refusal, const CertificateOptions& options) {
-  Certificate certificate{refusal_set(refusal, options.refusals), options, {}, {}};
+  Certificate certificate{refusal_set(refusal, options.refusals), options, {}, {}, {}};
   const auto refusals = prefix_free_ids(model, certificate.refusals);
   Bounds worst;
   for (const auto& situation : situations_of(options)) {
     const auto bounds = bounds_in(situation, model, network, prompts, refusals, options);
+    if (certificate.leaks.empty() && !bounds.empty()) {
+      // The first situation is the plain one.
+      const generate::SamplingOptions sampling{options.temperatures.front(), options.top_k, options.top_p,
+                                               options.min_p};
+      certificate.leaks = leaks_of(model, network, prompts, bounds.front(), refusals.front(), sampling);
+    }
     for (size_t t = 0; t < bounds.size(); ++t) {
       certificate.situations.push_back(summary(situation, options.temperatures[t], bounds[t]));
       if (worst.size() == t) {
@@ -196,7 +235,8 @@ Json Certificate::to_json() const {
                {"min_p", options.min_p},
                {"temperatures", Json::array()},
                {"situations", Json::array()},
-               {"rows", Json::array()}};
+               {"rows", Json::array()},
+               {"leaks", Json::array()}};
   for (const auto& each : temperatures) {
     Json rows = Json::array();
     for (const auto& row : each.rows) rows.push_back({{"id", row.id}, {"split", row.split}, {"p", row.p}});
@@ -217,6 +257,9 @@ Json Certificate::to_json() const {
                                   {"p_max", each.p_max},
                                   {"p_mean", each.p_mean},
                                   {"signal_per_group_max", each.signal_per_group_max}});
+  }
+  for (const auto& each : leaks) {
+    json["leaks"].push_back({{"id", each.id}, {"p", each.p}, {"after", each.after}, {"p_there", each.p_there}});
   }
   json["applies"] = {"every reward function, whatever it scores",
                      "groups of samples drawn at the table's temperatures from the released weights, up to the first "

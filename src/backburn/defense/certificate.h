@@ -62,6 +62,15 @@ struct SituationBound {
   double p_max = 1, p_mean = 1, signal_per_group_max = 1;
 };
 
+/// Where a weak prompt's answers leave the canonical refusal: where one is apt to begin as a refusal and go on as an
+/// answer ("I'm sorry for the delay"), another refusal may serve better.
+struct Leak {
+  std::string id;
+  double p = 1;        ///< as PromptBound's, of the canonical refusal alone, asked plainly
+  std::string after;   ///< the beginning of the refusal behind which most is lost; "": nothing is said yet
+  double p_there = 1;  ///< the chance that it goes on otherwise there
+};
+
 /// P(a group of G samples has any reward differential) ≤ 1 − (1 − p)^G, for every reward function: it takes two
 /// different samples to tell apart, and all are equal with at least the chance that all are the one refusal.
 double signal_bound(double p, int64_t num_generations);
@@ -71,6 +80,7 @@ struct Certificate {
   CertificateOptions options;
   std::vector<TemperatureBound> temperatures;
   std::vector<SituationBound> situations;
+  std::vector<Leak> leaks;  ///< of the weakest prompts at the first temperature, the weakest first
   Json to_json() const;  ///< the report's shape
 };
 
