@@ -20,6 +20,7 @@ TEST(Wilson, AgreesWithTheTextbook) {
 
 TEST(Bootstrap, TheIntervalHoldsTheMeanAndIsTheSameEachTime) {
   std::vector<double> values;
+  values.reserve(50);
   for (int i = 0; i < 50; ++i) values.push_back(i % 10);
   const auto first = bootstrap_mean(values);
   EXPECT_DOUBLE_EQ(first.value, 4.5);
