@@ -81,7 +81,7 @@ struct Certificate {
   std::vector<TemperatureBound> temperatures;
   std::vector<SituationBound> situations;
   std::vector<Leak> leaks;  ///< of the weakest prompts at the first temperature, the weakest first
-  Json to_json() const;  ///< the report's shape
+  Json to_json() const;     ///< the report's shape
 };
 
 /// p of each prompt at each of options.temperatures by one teacher-forced pass a situation, exactly (no sampling), in
