@@ -99,12 +99,14 @@ PromptBound bound_of(const text::Prompt& prompt, std::span<const double> logprob
           rest(g * (largest + std::log(total)))};
 }
 
-// [temperature][prompt], all of one situation.
-using Bounds = std::vector<std::vector<PromptBound>>;
+double sum_of(const train::AnswerLogprobs& logprobs) { return std::accumulate(logprobs.begin(), logprobs.end(), 0.0); }
 
-Bounds bounds_in(const Situation& situation, const model::Model& model, const model::Network& network,
-                 const std::vector<text::Prompt>& prompts, const std::vector<std::vector<int32_t>>& refusals,
-                 const CertificateOptions& options) {
+// [temperature][prompt × refusal], all of one situation.
+using RefusalLogprobs = std::vector<std::vector<train::AnswerLogprobs>>;
+
+RefusalLogprobs logprobs_in(const Situation& situation, const model::Model& model, const model::Network& network,
+                            const std::vector<text::Prompt>& prompts, const std::vector<std::vector<int32_t>>& refusals,
+                            const CertificateOptions& options) {
   const auto prefix = model.tokenizer.encode(situation.prefix, false);
   std::vector<train::Example> examples;
   for (const auto& prompt : prompts) {
@@ -116,43 +118,39 @@ Bounds bounds_in(const Situation& situation, const model::Model& model, const mo
   for (const double temperature : options.temperatures) {
     samplings.push_back({temperature, options.top_k, options.top_p, options.min_p});
   }
+  return train::sampled_logprobs(network, examples, samplings);
+}
+
+// [temperature][prompt], all of one situation.
+using Bounds = std::vector<std::vector<PromptBound>>;
+
+Bounds bounds_of(const std::vector<text::Prompt>& prompts, const RefusalLogprobs& logprobs, size_t refusals,
+                 int64_t num_generations) {
   Bounds bounds;
-  for (const auto& logprobs : train::sampled_logprobs(network, examples, samplings)) {
+  for (const auto& at_temperature : logprobs) {
     auto& rows = bounds.emplace_back();
     for (size_t i = 0; i < prompts.size(); ++i) {
-      const auto of_prompt = std::span(logprobs).subspan(i * refusals.size(), refusals.size());
-      rows.push_back(bound_of(prompts[i], of_prompt, options.num_generations));
+      std::vector<double> of_prompt;
+      for (size_t j = 0; j < refusals; ++j) of_prompt.push_back(sum_of(at_temperature[i * refusals + j]));
+      rows.push_back(bound_of(prompts[i], of_prompt, num_generations));
     }
   }
   return bounds;
 }
 
-// By the probabilities of all beginnings of the refusal, the whole of it included.
-std::vector<Leak> leaks_of(const model::Model& model, const model::Network& network,
-                           const std::vector<text::Prompt>& prompts, const std::vector<PromptBound>& plain,
-                           const std::vector<int32_t>& refusal, const generate::SamplingOptions& sampling) {
-  std::vector<size_t> weakest(prompts.size());
-  std::iota(weakest.begin(), weakest.end(), size_t{0});
-  std::ranges::stable_sort(weakest, std::greater{}, [&](size_t i) { return plain[i].p; });
-  weakest.resize(std::min(weakest.size(), leaks_told));
-  std::vector<train::Example> examples;
-  for (const size_t i : weakest) {
-    const auto asked = model::chat_prompt(model, prompts[i].text);
-    for (size_t length = 1; length <= refusal.size(); ++length) {
-      examples.push_back({asked, {refusal.begin(), refusal.begin() + static_cast<std::ptrdiff_t>(length)}});
-    }
-  }
-  const auto logprobs = train::sampled_logprobs(network, examples, std::span(&sampling, 1)).front();
+std::vector<Leak> leaks_of(const model::Model& model, const std::vector<text::Prompt>& prompts,
+                           const std::vector<train::AnswerLogprobs>& logprobs,
+                           const std::vector<std::vector<int32_t>>& refusals) {
+  const auto& canonical = refusals.front();
   std::vector<Leak> leaks;
-  for (size_t i = 0; i < weakest.size(); ++i) {
-    const auto of_beginnings = std::span(logprobs).subspan(i * refusal.size(), refusal.size());
-    std::vector<double> of_tokens(refusal.size());
-    std::adjacent_difference(of_beginnings.begin(), of_beginnings.end(), of_tokens.begin());
-    const auto worst = std::ranges::min_element(of_tokens) - of_tokens.begin();
-    const std::vector<int32_t> said(refusal.begin(), refusal.begin() + worst);
-    leaks.push_back({prompts[weakest[i]].id, -std::expm1(of_beginnings.back()), model.tokenizer.decode(said),
-                     -std::expm1(of_tokens[static_cast<size_t>(worst)])});
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto& of_tokens = logprobs[i * refusals.size()];
+    const auto worst = std::ranges::min_element(of_tokens);
+    const std::vector<int32_t> said(canonical.begin(), canonical.begin() + (worst - of_tokens.begin()));
+    leaks.push_back({prompts[i].id, -std::expm1(sum_of(of_tokens)), model.tokenizer.decode(said), -std::expm1(*worst)});
   }
+  std::ranges::stable_sort(leaks, std::greater{}, &Leak::p);
+  leaks.resize(std::min(leaks.size(), leaks_told));
   return leaks;
 }
 
@@ -203,13 +201,10 @@ Certificate certify(const model::Model& model, const model::Network& network, co
   const auto refusals = prefix_free_ids(model, certificate.refusals);
   Bounds worst;
   for (const auto& situation : situations_of(options)) {
-    const auto bounds = bounds_in(situation, model, network, prompts, refusals, options);
-    if (certificate.leaks.empty() && !bounds.empty()) {
-      // The first situation is the plain one.
-      const generate::SamplingOptions sampling{options.temperatures.front(), options.top_k, options.top_p,
-                                               options.min_p};
-      certificate.leaks = leaks_of(model, network, prompts, bounds.front(), refusals.front(), sampling);
-    }
+    const auto logprobs = logprobs_in(situation, model, network, prompts, refusals, options);
+    const auto bounds = bounds_of(prompts, logprobs, refusals.size(), options.num_generations);
+    // The plain situation is the first.
+    if (worst.empty() && !logprobs.empty()) certificate.leaks = leaks_of(model, prompts, logprobs.front(), refusals);
     for (size_t t = 0; t < bounds.size(); ++t) {
       certificate.situations.push_back(summary(situation, options.temperatures[t], bounds[t]));
       if (worst.size() == t) {

@@ -134,10 +134,8 @@ PromptData load_data(const DataOptions& options) {
   if (options.outright) {
     for (auto& prompt : prompts_of("", "data/outright.jsonl")) data.restricted_train.push_back(std::move(prompt));
   }
-  if (options.further_restricted == "bundled") {
-    data.further_restricted = prompts_of("", "data/further.jsonl");
-  } else if (!options.further_restricted.empty()) {
-    data.further_restricted = text::read_prompts(options.further_restricted);
+  if (const auto& file = options.further_restricted; !file.empty()) {
+    data.further_restricted = prompts_of(file == "bundled" ? "" : file, "data/further.jsonl");
   }
   split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout);
   data.refusals = lines_of(source_of(options.refusals, "data/refusals.txt"), "refusals");

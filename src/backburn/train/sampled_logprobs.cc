@@ -49,15 +49,16 @@ std::vector<double> row_logprobs(const at::Tensor& logits, std::span<const int64
 
 }  // namespace
 
-std::vector<std::vector<double>> sampled_logprobs(const model::Network& network, std::span<const Example> examples,
-                                                  std::span<const generate::SamplingOptions> samplings) {
+std::vector<std::vector<AnswerLogprobs>> sampled_logprobs(const model::Network& network,
+                                                          std::span<const Example> examples,
+                                                          std::span<const generate::SamplingOptions> samplings) {
   for (const auto& sampling : samplings) {
     if (!(sampling.temperature > 0)) throw std::logic_error("sampled_logprobs: temperature");
   }
   const Phase phase("answer probabilities");
   const at::NoGradGuard no_grad;
-  std::vector<std::vector<double>> sums(samplings.size(), std::vector<double>(examples.size()));
-  if (examples.empty()) return sums;
+  std::vector<std::vector<AnswerLogprobs>> all(samplings.size(), std::vector<AnswerLogprobs>(examples.size()));
+  if (examples.empty()) return all;
   const auto given = taught(network, {examples.begin(), examples.end()});
   std::vector<int64_t> targets;
   std::vector<size_t> owners;
@@ -72,10 +73,11 @@ std::vector<std::vector<double>> sampled_logprobs(const model::Network& network,
     const auto wanted = std::span(targets).subspan(static_cast<size_t>(begin), static_cast<size_t>(size));
     for (size_t s = 0; s < samplings.size(); ++s) {
       const auto found = row_logprobs(logits, wanted, samplings[s]);
-      for (size_t row = 0; row < found.size(); ++row) sums[s][owners[static_cast<size_t>(begin) + row]] += found[row];
+      for (size_t row = 0; row < found.size(); ++row)
+        all[s][owners[static_cast<size_t>(begin) + row]].push_back(found[row]);
     }
   }
-  return sums;
+  return all;
 }
 
 }  // namespace backburn::train
