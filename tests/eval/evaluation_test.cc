@@ -57,7 +57,7 @@ TEST_F(Asked, AConversationTakesThePlaceOfItsPrompt) {
 }
 
 TEST_F(Asked, PerplexityIsThatOfTheAnswersTokens) {
-  const auto own = greedy_answers(model, model.network(), prompts, 5);
+  const auto own = greedy_answers(model, model.network(), prompts, 5).examples;
   double sum = 0;
   double tokens = 0;
   for (const double logprob : train::answer_logprobs(model.network(), own)) sum += logprob;
@@ -65,6 +65,16 @@ TEST_F(Asked, PerplexityIsThatOfTheAnswersTokens) {
   EXPECT_NEAR(std::log(perplexity(model.network(), own)), -sum / tokens, 1e-9);
   EXPECT_NEAR(perplexity(model.network(), own),
               train::drift(model.network(), train::taught(model.network(), own)).perplexity, 1e-4);
+}
+
+TEST_F(Asked, GreedyAnswersComeWithTheStatesThatTheModelHasThere) {
+  const auto found = greedy_answers(model, model.network(), prompts, 5);
+  const auto wanted = train::taught(model.network(), found.examples);
+  ASSERT_EQ(found.states.size(), prompts.size());
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_TRUE(at::allclose(found.states[i], wanted.states[i], 1e-5, 1e-5));
+  }
+  EXPECT_TRUE(at::equal(found.head, wanted.head));
 }
 
 TEST(KeptUtility, IsAShareOfATokensProbability) {

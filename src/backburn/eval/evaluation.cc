@@ -1,5 +1,7 @@
 #include "backburn/eval/evaluation.h"
 
+#include <ATen/Functions.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -88,17 +90,22 @@ std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const mode
   return answers;
 }
 
-std::vector<train::Example> greedy_answers(const model::Model& model, const model::Network& network,
-                                           std::span<const text::Prompt> prompts, int64_t max_completion_length,
-                                           const Finished& finished) {
+train::Taught greedy_answers(const model::Model& model, const model::Network& network,
+                             std::span<const text::Prompt> prompts, int64_t max_completion_length,
+                             const Finished& finished) {
   generate::RolloutOptions options;
   options.sampling.temperature = 0;
   options.max_completion_length = max_completion_length;
+  options.keep_states = true;
   const auto requests = requests_for(model, prompts, 1);
   auto groups = generate::rollout(network, requests, options, finished);
   std::vector<train::Example> examples;
-  for (size_t i = 0; i < groups.size(); ++i) examples.push_back({requests[i].prompt, std::move(groups[i][0].ids)});
-  return examples;
+  std::vector<at::Tensor> states;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    examples.push_back({requests[i].prompt, std::move(groups[i][0].ids)});
+    states.push_back(at::cat(groups[i][0].states));
+  }
+  return train::taught(network, std::move(examples), std::move(states));
 }
 
 Json Evaluation::to_json() const {
@@ -146,7 +153,7 @@ Evaluation evaluate(const std::string& name, const std::string& label, const mod
     const bool is_original =
         &model == reference.original && network.adapter == nullptr && network.weights == &model.weights;
     const auto own = is_original ? reference.answers.examples
-                                 : greedy_answers(model, network, benign, options.max_benign_length, finished);
+                                 : greedy_answers(model, network, benign, options.max_benign_length, finished).examples;
     if (is_original) finished(result.benign_prompts);
     for (size_t i = 0; i < own.size(); ++i) {
       const std::string text = model.tokenizer.decode(own[i].answer);

@@ -53,10 +53,10 @@ std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const mode
 /// The mean over prompts of the mean score of a prompt's answers, so that the interval counts prompts, not samples.
 Estimate mean_harm(std::span<const JudgedAnswer> answers, size_t prompts);
 
-/// The network's own greedy answers, as examples to hold another network to.
-std::vector<train::Example> greedy_answers(const model::Model& model, const model::Network& network,
-                                           std::span<const text::Prompt> prompts, int64_t max_completion_length,
-                                           const Finished& finished = {});
+/// The network's own greedy answers, and the states that led to them: what another network can be held to.
+train::Taught greedy_answers(const model::Model& model, const model::Network& network,
+                             std::span<const text::Prompt> prompts, int64_t max_completion_length,
+                             const Finished& finished = {});
 
 /// What one model does on restricted and on benign prompts.
 struct Evaluation {

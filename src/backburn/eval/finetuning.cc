@@ -61,7 +61,7 @@ std::vector<bool> answered_correctly(const model::Model& model, const model::Net
                                      std::span<const TaskQuestion> questions, int64_t max_completion_length) {
   std::vector<text::Prompt> prompts;
   for (const auto& each : questions) prompts.push_back({"", each.question, "", ""});
-  const auto answers = greedy_answers(model, network, prompts, max_completion_length);
+  const auto answers = greedy_answers(model, network, prompts, max_completion_length).examples;
   std::vector<bool> correct;
   for (size_t i = 0; i < answers.size(); ++i) {
     correct.push_back(is_correct(questions[i], model.tokenizer.decode(answers[i].answer)));

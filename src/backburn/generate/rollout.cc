@@ -38,7 +38,8 @@ struct Prefill {
   int64_t shared = 0;           // tokens that all prompts begin with
   std::vector<int64_t> begins;  // first token of each prompt's own part, and the end
   std::vector<model::LayerKeyValues> key_values;
-  at::Tensor logits;   // [count, vocab], of the first token of an answer
+  at::Tensor states;   // [count, hidden], before the first token of an answer
+  at::Tensor logits;   // [count, vocab], of that token
   size_t current = 0;  // the request whose answers are being admitted, and how many of them were
   int64_t admitted = 0;
 
@@ -90,7 +91,8 @@ Prefill prefill(const model::Network& network, std::span<const RolloutRequest> a
                                         : hidden_states(network, tokens, &result.key_values, record->activations);
   std::vector<int64_t> last;
   for (size_t i = 1; i < result.begins.size(); ++i) last.push_back(result.begins[i] - 1);
-  result.logits = logits(network, hidden.index_select(0, at::tensor(last, at::kLong).to(hidden.device())));
+  result.states = hidden.index_select(0, at::tensor(last, at::kLong).to(hidden.device()));
+  result.logits = logits(network, result.states);
   return result;
 }
 
@@ -169,10 +171,11 @@ class Rollout {
       }
       const int64_t index = waiting_.admitted++;
       const Answer answer{index, stream_of({request.stream, static_cast<uint64_t>(index)})};
-      const auto first_logits = waiting_.logits.narrow(0, static_cast<int64_t>(waiting_.current), 1);
+      const auto place = static_cast<int64_t>(waiting_.current);
+      const auto first_logits = waiting_.logits.narrow(0, place, 1);
       const float draw = uniform(options_.seed, answer.stream, 0);
       const SampledToken token = sample(first_logits, {&draw, 1}, options_.sampling).front();
-      if (append(which, answer, token)) {
+      if (append(which, answer, token, waiting_.states.narrow(0, place, 1))) {
         ++finished;
         continue;
       }
@@ -196,13 +199,14 @@ class Rollout {
     return completions_[row.request][row.answers.front().index].ids;
   }
 
-  // Records a token; true when it was the answer's last.
-  bool append(size_t request, const Answer& answer, const SampledToken& token) {
+  // Records a token and the state [1, hidden] that led to it; true when it was the answer's last.
+  bool append(size_t request, const Answer& answer, const SampledToken& token, const at::Tensor& state) {
     Completion& completion = completions_[request][answer.index];
     completion.ids.push_back(token.id);
     completion.logprobs.push_back(token.logprob);
     completion.entropies.push_back(token.entropy);
     completion.normalizers.push_back(token.normalizer);
+    if (options_.keep_states) completion.states.push_back(state);
     const auto& stops = network_.config->stop_token_ids;
     completion.stopped = std::find(stops.begin(), stops.end(), token.id) != stops.end();
     return completion.stopped || static_cast<int64_t>(completion.ids.size()) >= options_.max_completion_length;
@@ -221,7 +225,8 @@ class Rollout {
         draws.push_back(uniform(options_.seed, answer.stream, said.size()));
       }
     }
-    auto distributions = logits(network_, step(ids));
+    const auto states = step(ids);
+    auto distributions = logits(network_, states);
     if (draws.size() > ids.size()) {
       const auto rows = at::tensor(row_of_answer, at::kLong).to(distributions.device());
       distributions = distributions.index_select(0, rows);
@@ -230,7 +235,9 @@ class Rollout {
 
     int64_t finished = 0;
     auto token = tokens.begin();
-    for (size_t row = 0, count = rows_.size(); row < count; ++row) finished += advance(row, token);
+    for (size_t row = 0, count = rows_.size(); row < count; ++row) {
+      finished += advance(row, states.narrow(0, static_cast<int64_t>(row), 1), token);
+    }
     answers_ -= finished;
     remove_empty_rows();
     return finished;
@@ -250,14 +257,14 @@ class Rollout {
 
   // Gives each answer of a row its token, the next of `tokens`. Those that no longer say the same as the first of them
   // get rows of their own, at the end. Returns how many answers have finished; a row may be left without any.
-  int64_t advance(size_t row, std::vector<SampledToken>::const_iterator& tokens) {
+  int64_t advance(size_t row, const at::Tensor& state, std::vector<SampledToken>::const_iterator& tokens) {
     const size_t request = rows_[row].request;
     const auto answers = std::exchange(rows_[row].answers, {});
     std::vector<std::pair<int32_t, size_t>> row_of_token;
     int64_t finished = 0;
     for (const Answer& answer : answers) {
       const SampledToken& token = *tokens++;
-      if (append(request, answer, token)) {
+      if (append(request, answer, token, state)) {
         ++finished;
         continue;
       }

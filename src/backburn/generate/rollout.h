@@ -27,6 +27,7 @@ struct Completion {
   std::vector<float> entropies;    ///< a value per id, nats
   std::vector<float> normalizers;  ///< a value per id, see SampledToken
   bool stopped = false;            ///< ended by a stop token, not by the length limit
+  std::vector<at::Tensor> states;  ///< with keep_states: a value per id, the hidden state [1, hidden] that led to it
   /// With a record: the rows of all ids but the last, which the model was never asked to go on from.
   std::vector<int64_t> rows;
 };
@@ -41,6 +42,7 @@ struct RolloutOptions {
   SamplingOptions sampling = {};
   int64_t max_completion_length = 48;  ///< tokens, the stop token included
   int64_t max_rows = 64;               ///< answers decoded at the same time
+  bool keep_states = false;            ///< see Completion
   uint64_t seed = 0;
 };
 

@@ -414,9 +414,8 @@ defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& te
   }
   Progress progress("benign answers", static_cast<int64_t>(prompts.size()));
   int64_t done = 0;
-  return train::taught(teacher.network(),
-                       eval::greedy_answers(teacher, teacher.network(), prompts, run.recipe.data.anchor_answer_length,
-                                            [&](int64_t answers) { progress.update(done += answers); }));
+  return eval::greedy_answers(teacher, teacher.network(), prompts, run.recipe.data.anchor_answer_length,
+                              [&](int64_t answers) { progress.update(done += answers); });
 }
 
 eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
@@ -429,9 +428,9 @@ eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
   if (options.multiple_choice) inputs.questions = eval::evenly(run.data.questions, options.max_questions);
   Progress progress("benign reference", static_cast<int64_t>(inputs.benign.size()));
   int64_t done = 0;
-  inputs.reference.answers = train::taught(
-      original.network(), eval::greedy_answers(original, original.network(), inputs.benign, options.max_benign_length,
-                                               [&](int64_t answers) { progress.update(done += answers); }));
+  inputs.reference.answers =
+      eval::greedy_answers(original, original.network(), inputs.benign, options.max_benign_length,
+                           [&](int64_t answers) { progress.update(done += answers); });
   return inputs;
 }
 

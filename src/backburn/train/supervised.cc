@@ -8,6 +8,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "backburn/base/cancel.h"
 #include "backburn/base/phases.h"
 #include "backburn/model/common_beginning.h"
 #include "backburn/train/grpo.h"
@@ -149,18 +150,22 @@ void add_weighted_gradient(const model::Network& network, std::span<const Exampl
 Taught taught(const model::Network& teacher, std::vector<Example> examples) {
   const Phase phase("teacher");
   const at::NoGradGuard no_grad;
-  const at::Tensor& head = teacher.weights->head;
-  Taught result{std::move(examples), {}, head.defined() ? head.detach() : head};
-  result.states.resize(result.examples.size());
-  for (const Pass& pass : make_passes(result.examples)) {
-    const auto states = predicting_states(teacher, pass.tokens, pass.predictions);
+  std::vector<at::Tensor> states(examples.size());
+  for (const Pass& pass : make_passes(examples)) {
+    throw_if_stopped();
+    const auto found = predicting_states(teacher, pass.tokens, pass.predictions);
     int64_t at = 0;
     for (size_t i = 0; i < pass.order.size(); ++i) {
-      result.states[pass.order[i]] = states.narrow(0, at, pass.predictions.lengths[i]);
+      states[pass.order[i]] = found.narrow(0, at, pass.predictions.lengths[i]);
       at += pass.predictions.lengths[i];
     }
   }
-  return result;
+  return taught(teacher, std::move(examples), std::move(states));
+}
+
+Taught taught(const model::Network& teacher, std::vector<Example> examples, std::vector<at::Tensor> states) {
+  const at::Tensor& head = teacher.weights->head;
+  return {std::move(examples), std::move(states), head.defined() ? head.detach() : head};
 }
 
 double add_anchor_gradient(const model::Network& network, const Taught& taught, std::span<const size_t> picked,
@@ -185,6 +190,7 @@ std::vector<std::vector<double>> answer_logprobs(const model::Network& network, 
   const at::NoGradGuard no_grad;
   std::vector<std::vector<double>> sums(temperatures.size(), std::vector<double>(examples.size()));
   for (const auto& [tokens, predictions, order] : make_passes(examples)) {
+    throw_if_stopped();
     const auto states = predicting_states(network, tokens, predictions);
     for (size_t t = 0; t < temperatures.size(); ++t) {
       const auto logprobs = token_logprobs(network, states, predictions.targets, temperatures[t]).logprobs;
@@ -209,6 +215,7 @@ Drift drift(const model::Network& network, const Taught& taught) {
   double loss = 0;
   double divergence = 0;
   for (const Pass& pass : make_passes(taught.examples)) {
+    throw_if_stopped();
     const auto states = predicting_states(network, pass.tokens, pass.predictions);
     loss -= token_logprobs(network, states, pass.predictions.targets, 1.0).logprobs.sum(at::kDouble).item<double>();
     divergence +=

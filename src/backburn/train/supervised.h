@@ -38,6 +38,8 @@ struct Taught {
   at::Tensor head;                 ///< [vocab, hidden], the teacher's; undefined: quantised
 };
 Taught taught(const model::Network& teacher, std::vector<Example> examples);
+/// … where sampling the answers has found the states already.
+Taught taught(const model::Network& teacher, std::vector<Example> examples, std::vector<at::Tensor> states);
 
 /// Adds the gradient of `weight` · D, D = the mean over the answer tokens of the examples `picked` of KL(teacher ‖
 /// network) over the whole vocabulary: the network is held to what the teacher would say at each place. Returns D
