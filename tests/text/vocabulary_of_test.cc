@@ -60,6 +60,9 @@ TEST(VocabularyOf, TypesSayWhichTokensAreSpecial) {
   EXPECT_THAT(words.tokens, ElementsAre("a", "b", "ab", "<s>", "tool", "[PAD5]"));
   EXPECT_THAT(words.token_types, ElementsAre(1, 1, 1, 3, 4, 5));
   EXPECT_THAT(words.merges, ElementsAre("a b"));
+  const auto read_again = Tokenizer::from_vocabulary(words, "here");
+  EXPECT_EQ(vocabulary_of(read_again, 6).token_types, words.token_types);
+  EXPECT_FALSE(read_again.to_json()["model"]["vocab"].contains("[PAD5]"));
 }
 
 TEST(VocabularyOf, RefusesWhatGgufFilesHaveNoFormFor) {

@@ -32,10 +32,8 @@ void take_tokens(const Vocabulary& vocabulary, const std::string& origin, Tokeni
     if (type < normal || type > byte) {
       fail("{}: tokenizer.ggml.token_type[{}] is {}; expected 1 to 6.", origin, id, type);
     }
-    if (token.empty()) {
-      if (type == unused) continue;
-      fail("{}: tokenizer.ggml.tokens[{}] is empty.", origin, id);
-    }
+    if (type == unused && (token.empty() || token == unused_token(id))) continue;
+    if (token.empty()) fail("{}: tokenizer.ggml.tokens[{}] is empty.", origin, id);
     if (!is_utf8(token)) fail("{}: tokenizer.ggml.tokens[{}] is not UTF-8.", origin, id);
     const auto [first, is_new] = seen.emplace(token, id);
     if (!is_new) {
@@ -76,6 +74,8 @@ void take_sentencepiece(const Vocabulary& vocabulary, const std::string& origin,
 }
 
 }  // namespace
+
+std::string unused_token(size_t id) { return fmt::format("[PAD{}]", id); }
 
 TokenizerParts parts_of(const Vocabulary& vocabulary, const std::string& origin) {
   TokenizerParts parts;

@@ -30,6 +30,9 @@ struct Vocabulary {
   std::string charsmap{};
 };
 
+/// What converters write at a place that is in the model's size and in no tokenizer, of type 5.
+std::string unused_token(size_t id);
+
 /// Errors: an unknown `model` or `pre`, lists of unequal length, ids or types out of range, tokens given twice.
 TokenizerParts parts_of(const Vocabulary& vocabulary, const std::string& origin);
 

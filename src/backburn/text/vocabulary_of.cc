@@ -63,7 +63,7 @@ Vocabulary vocabulary_of(const TokenizerParts& parts, size_t size) {
   Vocabulary vocabulary;
   for (size_t id = 0; id < size; ++id) {
     const bool there = id < parts.tokens.size() && !parts.tokens[id].empty();
-    vocabulary.tokens.push_back(there ? parts.tokens[id] : fmt::format("[PAD{}]", id));
+    vocabulary.tokens.push_back(there ? parts.tokens[id] : unused_token(id));
     int32_t type = there ? normal : unused;
     if (model.byte_fallback && there && is_byte_token(parts.tokens[id])) type = byte;
     vocabulary.token_types.push_back(type);
