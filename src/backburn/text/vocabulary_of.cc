@@ -75,7 +75,7 @@ Vocabulary vocabulary_of(const TokenizerParts& parts, size_t size) {
   }
   if (byte_level) {
     vocabulary.pre = name_of_pre_tokenizer(parts);
-    for (const auto& [left, right] : model.merges) vocabulary.merges.push_back(left + " " + right);
+    for (const auto& [left, right] : model.merges) vocabulary.merges.push_back(fmt::format("{} {}", left, right));
     return vocabulary;
   }
   vocabulary.model = "llama";
