@@ -47,16 +47,16 @@ void add_reworded(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs
   }
 }
 
-// The quarter of the examples whose answers are least likely at temperature T: what an attacker would find first, and
-// where ever fewer of the steps that take everyone in turn have anything left to learn.
+// The examples whose answers are least likely at temperature T, a quarter and at most `most`: what an attacker would
+// find first, and where ever fewer of the steps that take everyone in turn have anything left to learn.
 std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<const train::Example> examples,
-                                       double temperature) {
+                                       double temperature, size_t most) {
   const auto logprobs = train::answer_logprobs(learner.network(), examples, temperature);
   std::vector<size_t> order(examples.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t left, size_t right) { return logprobs[left] < logprobs[right]; });
-  order.resize((order.size() + 3) / 4);
+  order.resize(std::min((order.size() + 3) / 4, most));
   std::vector<train::Example> weakest;
   weakest.reserve(order.size());
   for (const size_t i : order) weakest.push_back(examples[i]);
@@ -161,8 +161,12 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       step.grad_norm = metrics.grad_norm;
     } else {
       const auto which = static_cast<size_t>((learner.step - options.rl_steps) / options.sharpen_steps);
-      if (weakest.empty()) weakest = weakest_of(learner, examples, temperatures[which]);
       const int64_t extra = options.sharpen_batch / 2;
+      if (weakest.empty() && extra > 0) {
+        // No more than a round's steps show: of more, chance would leave the very weakest out.
+        const auto shown = static_cast<size_t>(train::checkpoint_steps * extra);
+        weakest = weakest_of(learner, examples, temperatures[which], shown);
+      }
       auto batch = train::examples_of_step(examples, options.sharpen_batch - extra, learner.step, inputs.seed);
       for (auto& each : train::examples_of_step(weakest, extra, learner.step, inputs.seed + 1))
         batch.push_back(std::move(each));
