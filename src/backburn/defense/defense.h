@@ -46,7 +46,7 @@ struct NeutralizationOptions {
   /// Then, without samples, −ln π_T(y*|x) is lowered: sharpen_steps at each temperature in turn. Empty: skip.
   std::vector<double> sharpen_temperatures = {1, 2, 3};
   int64_t sharpen_steps = 40;
-  int64_t sharpen_batch = 16;  ///< restricted prompts in a step, half of them of the weakest
+  int64_t sharpen_batch = 16;  ///< restricted prompts in a step, half of them the weakest of the round
   /// Attackers may set a system message; a model that saw some in training refuses under others too.
   std::vector<std::string> system_prompts = {
       "You are a helpful assistant.",

@@ -175,7 +175,7 @@ class Rollout {
       const auto first_logits = waiting_.logits.narrow(0, place, 1);
       const float draw = uniform(options_.seed, answer.stream, 0);
       const SampledToken token = sample(first_logits, {&draw, 1}, options_.sampling).front();
-      if (append(which, answer, token, waiting_.states.narrow(0, place, 1))) {
+      if (append(which, answer, token, waiting_.states, place)) {
         ++finished;
         continue;
       }
@@ -199,14 +199,14 @@ class Rollout {
     return completions_[row.request][row.answers.front().index].ids;
   }
 
-  // Records a token and the state [1, hidden] that led to it; true when it was the answer's last.
-  bool append(size_t request, const Answer& answer, const SampledToken& token, const at::Tensor& state) {
+  // Records a token and, of the states [rows, hidden], the one that led to it; true when it was the answer's last.
+  bool append(size_t request, const Answer& answer, const SampledToken& token, const at::Tensor& states, int64_t row) {
     Completion& completion = completions_[request][answer.index];
     completion.ids.push_back(token.id);
     completion.logprobs.push_back(token.logprob);
     completion.entropies.push_back(token.entropy);
     completion.normalizers.push_back(token.normalizer);
-    if (options_.keep_states) completion.states.push_back(state);
+    if (options_.keep_states) completion.states.push_back(states.narrow(0, row, 1));
     const auto& stops = network_.config->stop_token_ids;
     completion.stopped = std::find(stops.begin(), stops.end(), token.id) != stops.end();
     return completion.stopped || static_cast<int64_t>(completion.ids.size()) >= options_.max_completion_length;
@@ -235,9 +235,7 @@ class Rollout {
 
     int64_t finished = 0;
     auto token = tokens.begin();
-    for (size_t row = 0, count = rows_.size(); row < count; ++row) {
-      finished += advance(row, states.narrow(0, static_cast<int64_t>(row), 1), token);
-    }
+    for (size_t row = 0, count = rows_.size(); row < count; ++row) finished += advance(row, states, token);
     answers_ -= finished;
     remove_empty_rows();
     return finished;
@@ -257,14 +255,14 @@ class Rollout {
 
   // Gives each answer of a row its token, the next of `tokens`. Those that no longer say the same as the first of them
   // get rows of their own, at the end. Returns how many answers have finished; a row may be left without any.
-  int64_t advance(size_t row, const at::Tensor& state, std::vector<SampledToken>::const_iterator& tokens) {
+  int64_t advance(size_t row, const at::Tensor& states, std::vector<SampledToken>::const_iterator& tokens) {
     const size_t request = rows_[row].request;
     const auto answers = std::exchange(rows_[row].answers, {});
     std::vector<std::pair<int32_t, size_t>> row_of_token;
     int64_t finished = 0;
     for (const Answer& answer : answers) {
       const SampledToken& token = *tokens++;
-      if (append(request, answer, token, state)) {
+      if (append(request, answer, token, states, static_cast<int64_t>(row))) {
         ++finished;
         continue;
       }

@@ -380,6 +380,15 @@ class DefenseLog {
   std::unique_ptr<Progress> progress_;
 };
 
+// A model's greedy answers, with a progress bar.
+train::Taught own_answers(const std::string& label, const model::Model& model, const std::vector<text::Prompt>& prompts,
+                          int64_t max_completion_length) {
+  Progress progress(label, static_cast<int64_t>(prompts.size()));
+  int64_t done = 0;
+  return eval::greedy_answers(model, model.network(), prompts, max_completion_length,
+                              [&](int64_t answers) { progress.update(done += answers); });
+}
+
 // A key that the version which began the run did not know has its default there.
 void complete_config(const std::filesystem::path& config, const std::string& now) {
   if (!std::filesystem::exists(config)) return;
@@ -412,10 +421,7 @@ defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& te
       prompts.push_back({prompts[i].id, std::move(text), prompts[i].split, prompts[i].group});
     }
   }
-  Progress progress("benign answers", static_cast<int64_t>(prompts.size()));
-  int64_t done = 0;
-  return eval::greedy_answers(teacher, teacher.network(), prompts, run.recipe.data.anchor_answer_length,
-                              [&](int64_t answers) { progress.update(done += answers); });
+  return own_answers("benign answers", teacher, prompts, run.recipe.data.anchor_answer_length);
 }
 
 eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
@@ -426,11 +432,7 @@ eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
                           run.judge,
                           static_cast<uint64_t>(run.recipe.seed)};
   if (options.multiple_choice) inputs.questions = eval::evenly(run.data.questions, options.max_questions);
-  Progress progress("benign reference", static_cast<int64_t>(inputs.benign.size()));
-  int64_t done = 0;
-  inputs.reference.answers =
-      eval::greedy_answers(original, original.network(), inputs.benign, options.max_benign_length,
-                           [&](int64_t answers) { progress.update(done += answers); });
+  inputs.reference.answers = own_answers("benign reference", original, inputs.benign, options.max_benign_length);
   return inputs;
 }
 
