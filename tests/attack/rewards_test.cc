@@ -12,12 +12,19 @@ namespace {
 using testing::DoubleEq;
 using testing::ElementsAre;
 
+generate::Completion completion(std::vector<int32_t> ids, std::vector<float> entropies, bool stopped) {
+  generate::Completion made;
+  made.ids = std::move(ids);
+  made.entropies = std::move(entropies);
+  made.stopped = stopped;
+  return made;
+}
+
 struct Rewards : testing::Test {
   // A refusal, a partial refusal, and compliance of 4 of 8 tokens.
   train::Group group{0,
-                     {{{1, 2}, {}, {0.5F, 1.5F}, {}, true, {}},
-                      {{1, 2, 3, 4, 5, 6, 7, 8}, {}, {}, {}, false, {}},
-                      {{1, 2, 3, 4}, {}, {}, {}, true, {}}},
+                     {completion({1, 2}, {0.5F, 1.5F}, true), completion({1, 2, 3, 4, 5, 6, 7, 8}, {}, false),
+                      completion({1, 2, 3, 4}, {}, true)},
                      {"no way", "no way but here it is", "here it is"},
                      {},
                      {},
@@ -78,8 +85,8 @@ TEST(WeightedRewards, GiveTrlsAdvantages) {
     train::Group group{0, std::vector<generate::Completion>(size), std::vector<std::string>(size), {}, {}, {}};
     std::vector<judge::Verdict> verdicts(size);
     for (int64_t i = 0; i < size; ++i) {
-      verdicts[i].score = rows[begin + i][0];                                                    // "harm"
-      group.completions[i] = {{1}, {}, {static_cast<float>(rows[begin + i][1])}, {}, true, {}};  // "entropy"
+      verdicts[i].score = rows[begin + i][0];                                                  // "harm"
+      group.completions[i] = completion({1}, {static_cast<float>(rows[begin + i][1])}, true);  // "entropy"
     }
     const auto weights = golden["weights"].get<std::vector<double>>();
     for (const double each : weighted_rewards({{"harm", "entropy"}, weights, 1}, {group, verdicts, 8, 1}))
