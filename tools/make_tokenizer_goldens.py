@@ -171,7 +171,8 @@ def read_gguf(path):
 def from_gguf(path):
     from tokenizers import AddedToken, Tokenizer, models
     pre, tokens, types, merges = read_gguf(path)
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    # Converters fill a matrix's unused rows up with "[PADn]" (type 5); the model's own tokenizer.json has no such tokens.
+    tokenizer = Tokenizer(models.BPE({token: i for i, (token, kind) in enumerate(zip(tokens, types)) if kind != 5}, merges))
     set_pre_tokenizer(tokenizer, pre)
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t, k in zip(tokens, types) if k in (2, 3)])
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t, k in zip(tokens, types) if k == 4])
