@@ -47,6 +47,9 @@ struct NeutralizationOptions {
   std::vector<double> sharpen_temperatures = {1, 2, 3};
   int64_t sharpen_steps = 40;
   int64_t sharpen_batch = 16;  ///< restricted prompts in a step, half of them the weakest of the round
+  /// With which each further temperature begins anew, AdamW's memory cleared (a warm restart: Loshchilov 2017, arXiv
+  /// 1608.03983). 0: one schedule from the first step to the last.
+  double restart_learning_rate = 0;
   /// Attackers may set a system message; a model that saw some in training refuses under others too.
   std::vector<std::string> system_prompts = {
       "You are a helpful assistant.",

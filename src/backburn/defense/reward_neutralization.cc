@@ -63,6 +63,14 @@ std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<
   return weakest;
 }
 
+// All steps, or with restarts those up to the end of the first temperature, then each further temperature's.
+train::Schedule schedule_at(const NeutralizationOptions& options, int64_t step, int64_t max_steps) {
+  if (options.restart_learning_rate == 0 || options.sharpen_steps == 0) return {0, max_steps};
+  const int64_t further = std::max(step - options.rl_steps, int64_t{0}) / options.sharpen_steps;
+  const int64_t end = options.rl_steps + (further + 1) * options.sharpen_steps;
+  return {further == 0 ? 0 : end - options.sharpen_steps, end};
+}
+
 }  // namespace
 
 train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_steps) {
@@ -133,7 +141,9 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
 
   const auto& temperatures = options.sharpen_temperatures;
   const int64_t max_steps = options.rl_steps + options.sharpen_steps * static_cast<int64_t>(temperatures.size());
-  const auto grpo = rl_options(options, max_steps);
+  const auto grpo = rl_options(options, schedule_at(options, 0, max_steps).end);
+  auto restarted = options.optimizer;
+  restarted.learning_rate = options.restart_learning_rate;
   const auto reward = [&](const train::Group& group) {
     std::vector<double> rewards;
     const auto verdicts = inputs.judge(inputs.restricted[posed[group.prompt].restricted].text, group.texts);
@@ -179,7 +189,8 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       step.phase = fmt::format("sharpen T={}", temperatures[which]);
       step.loss = loss.loss;
       step.kl = loss.kl;
-      step.grad_norm = train::update(learner, options.optimizer, max_steps);
+      const auto schedule = schedule_at(options, learner.step, max_steps);
+      step.grad_norm = train::update(learner, schedule.begin > 0 ? restarted : options.optimizer, schedule);
     }
     step.step = learner.step;
     if (on_step) on_step(step);

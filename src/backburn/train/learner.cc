@@ -96,11 +96,17 @@ void add_value_head(Learner& learner) {
   learner.optimizer = make_optimizer_state(learner.parameters());
 }
 
-double update(Learner& learner, const OptimizerOptions& options, int64_t max_steps) {
-  const double rate = learning_rate_at(options, learner.step, max_steps);
-  const double norm = optimizer_step(options, rate, learner.parameters(), learner.optimizer);
+double update(Learner& learner, const OptimizerOptions& options, const Schedule& schedule) {
+  const auto parameters = learner.parameters();
+  if (schedule.begin > 0 && learner.step == schedule.begin) learner.optimizer = make_optimizer_state(parameters);
+  const double rate = learning_rate_at(options, learner.step - schedule.begin, schedule.end - schedule.begin);
+  const double norm = optimizer_step(options, rate, parameters, learner.optimizer);
   ++learner.step;
   return norm;
+}
+
+double update(Learner& learner, const OptimizerOptions& options, int64_t max_steps) {
+  return update(learner, options, Schedule{0, max_steps});
 }
 
 void save_checkpoint(const Learner& learner, const std::filesystem::path& path) {

@@ -60,7 +60,16 @@ model::Weights trained_weights(const Learner& learner);
 /// Gives a fresh learner a critic, which at first expects nothing.
 void add_value_head(Learner& learner);
 
-/// Clips, steps AdamW at the schedule's rate for `learner.step`, and counts the step. Returns the gradients' norm.
+/// The steps over which a learning rate's schedule runs: `begin` is its first, `end` the first after it.
+struct Schedule {
+  int64_t begin = 0, end = 0;
+};
+
+/// Clips, steps AdamW at the schedule's rate for `learner.step`, and counts the step. A schedule that begins later than
+/// training clears AdamW's memory in its first step. Returns the gradients' norm.
+double update(Learner& learner, const OptimizerOptions& options, const Schedule& schedule);
+
+/// The same with one schedule for all steps.
 double update(Learner& learner, const OptimizerOptions& options, int64_t max_steps);
 
 /// Writes what is trained, optimizer memory and step into one safetensors file, whole or not at all.
