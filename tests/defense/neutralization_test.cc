@@ -65,8 +65,8 @@ TEST_F(Neutralization, TheWeakestPromptRefusesMore) {
 TEST_F(Neutralization, AStoppedRunGoesOnToTheSameBits) {
   inputs.wordings = {"WWVV{}", "{}QQRR", "X{}Y"};  // other ones in each round
   defense.neutralization.wording_share = 1;
-  defense.neutralization.sharpen_steps = 18;  // a restart in the step behind a checkpoint
-  defense.neutralization.restart_learning_rate = 0.01;
+  defense.neutralization.sharpen_steps = 9;  // the restart is in the step behind a checkpoint
+  defense.neutralization.restart_steps = 11;
   const auto whole = run_reward_neutralization(inputs, defense, {});
   const auto folder = std::filesystem::temp_directory_path() / "backburn_neutralization_test";
   std::filesystem::create_directories(folder);
@@ -83,25 +83,24 @@ TEST_F(Neutralization, AStoppedRunGoesOnToTheSameBits) {
   for (size_t i = 0; i < wanted.size(); ++i) EXPECT_TRUE(at::equal(found[i], wanted[i])) << "parameter " << i;
 }
 
-TEST_F(Neutralization, ARestartEndsTheScheduleBeforeIt) {
+TEST_F(Neutralization, ARestartIsAveragedWithWhatItBeganFrom) {
   auto& options = defense.neutralization;
   options.optimizer.lr_scheduler_type = "linear";
-  options.sharpen_temperatures = {1};
-  const auto first = run_reward_neutralization(inputs, defense, {});
-  options.sharpen_temperatures = {1, 2};
-  const auto difference = [&](double restart) {
-    options.restart_learning_rate = restart;
-    const auto both = run_reward_neutralization(inputs, defense, {});
-    const auto wanted = first.adapter.parameters(), found = both.adapter.parameters();
+  const auto before = run_reward_neutralization(inputs, defense, {});
+  const auto moved = [&](int64_t steps, double rate) {
+    options.restart_steps = steps;
+    options.restart_learning_rate = rate;
+    std::string last;
+    const auto after = run_reward_neutralization(inputs, defense, [&](const DefenseStep& step) { last = step.phase; });
+    EXPECT_EQ(last, "restart T=2");
+    const auto was = before.adapter.parameters(), is = after.adapter.parameters();
     double largest = 0;
-    for (size_t i = 0; i < wanted.size(); ++i)
-      largest = std::max(largest, (found[i] - wanted[i]).abs().max().item<double>());
+    for (size_t i = 0; i < was.size(); ++i) largest = std::max(largest, (is[i] - was[i]).abs().max().item<double>());
     return largest;
   };
-  EXPECT_LT(difference(1e-12), 1e-9);
-  // AdamW's first step is as long as its rate, whatever the gradient.
-  EXPECT_GT(difference(0.01), 0.01);
-  EXPECT_GT(difference(0), 1e-3);
+  EXPECT_LT(moved(5, 1e-12), 1e-9);  // the schedule before it is the same
+  // The first step of an AdamW without memory is as long as its rate, whatever the gradient; the mean goes half of it.
+  EXPECT_NEAR(moved(1, 0.01), 0.005, 1e-5);
 }
 
 TEST_F(Neutralization, SharesOfThePromptsAreAskedWithABegunAnswer) {

@@ -152,8 +152,11 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
               {1e-3, 100});
   options.add(at + "sharpen_steps", rn.sharpen_steps, "steps at each of them; 0: no sharpening", at_least_0);
   options.add(at + "sharpen_batch", rn.sharpen_batch, "restricted prompts in a step", at_least_1);
-  options.add(at + "restart_learning_rate", rn.restart_learning_rate,
-              "with which each further temperature begins anew, as does AdamW's memory; 0: they don't", at_least_0);
+  options.add(at + "restart_steps", rn.restart_steps,
+              "further steps at the last temperature, from a warm restart, averaged with what was before; 0: none",
+              at_least_0);
+  options.add(at + "restart_learning_rate", rn.restart_learning_rate, "AdamW's step size in the first of them",
+              at_least_0);
   options.add(at + "system_prompts", rn.system_prompts, "system messages of an attacker");
   options.add(at + "system_prompt_share", rn.system_prompt_share, "share of prompts under a system message", share);
   options.add(at + "wording_share", rn.wording_share,

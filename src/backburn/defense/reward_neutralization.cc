@@ -63,14 +63,6 @@ std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<
   return weakest;
 }
 
-// All steps, or with restarts those up to the end of the first temperature, then each further temperature's.
-train::Schedule schedule_at(const NeutralizationOptions& options, int64_t step, int64_t max_steps) {
-  if (options.restart_learning_rate == 0 || options.sharpen_steps == 0) return {0, max_steps};
-  const int64_t further = std::max(step - options.rl_steps, int64_t{0}) / options.sharpen_steps;
-  const int64_t end = options.rl_steps + (further + 1) * options.sharpen_steps;
-  return {further == 0 ? 0 : end - options.sharpen_steps, end};
-}
-
 }  // namespace
 
 train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_steps) {
@@ -140,8 +132,9 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   if (options.simulated_attack_steps > 0) harmful = harmful_answers(inputs, defense.harmful);
 
   const auto& temperatures = options.sharpen_temperatures;
-  const int64_t max_steps = options.rl_steps + options.sharpen_steps * static_cast<int64_t>(temperatures.size());
-  const auto grpo = rl_options(options, schedule_at(options, 0, max_steps).end);
+  const int64_t restart = options.rl_steps + options.sharpen_steps * static_cast<int64_t>(temperatures.size());
+  const int64_t max_steps = restart + (temperatures.empty() ? 0 : options.restart_steps);
+  const auto grpo = rl_options(options, restart);
   auto restarted = options.optimizer;
   restarted.learning_rate = options.restart_learning_rate;
   const auto reward = [&](const train::Group& group) {
@@ -170,31 +163,34 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       step.reward_std = metrics.reward_std;
       step.grad_norm = metrics.grad_norm;
     } else {
-      const auto which = static_cast<size_t>((learner.step - options.rl_steps) / options.sharpen_steps);
+      const bool again = learner.step >= restart;
+      if (learner.step == restart) train::remember(learner);
+      const double temperature =
+          again ? temperatures.back() : temperatures[(learner.step - options.rl_steps) / options.sharpen_steps];
       const int64_t extra = options.sharpen_batch / 2;
       if (weakest.empty() && extra > 0) {
         // No more than a round's steps show: of more, chance would leave the very weakest out.
         const auto shown = static_cast<size_t>(train::checkpoint_steps * extra);
-        weakest = weakest_of(learner, examples, temperatures[which], shown);
+        weakest = weakest_of(learner, examples, temperature, shown);
       }
       auto batch = train::examples_of_step(examples, options.sharpen_batch - extra, learner.step, inputs.seed);
       for (auto& each : train::examples_of_step(weakest, extra, learner.step, inputs.seed + 1))
         batch.push_back(std::move(each));
-      const auto loss =
-          add_anchored_gradient(learner, batch, temperatures[which], inputs.benign, options.anchor, inputs.seed);
+      const auto loss = add_anchored_gradient(learner, batch, temperature, inputs.benign, options.anchor, inputs.seed);
       if (!harmful.empty() && learner.step % options.simulated_attack_interval == 0) {
-        add_attacked_gradient(learner, harmful, batch, temperatures[which], defense,
+        add_attacked_gradient(learner, harmful, batch, temperature, defense,
                               random_bits(inputs.seed, attack_stream, static_cast<uint64_t>(learner.step)));
       }
-      step.phase = fmt::format("sharpen T={}", temperatures[which]);
+      step.phase = fmt::format("{} T={}", again ? "restart" : "sharpen", temperature);
       step.loss = loss.loss;
       step.kl = loss.kl;
-      const auto schedule = schedule_at(options, learner.step, max_steps);
-      step.grad_norm = train::update(learner, schedule.begin > 0 ? restarted : options.optimizer, schedule);
+      step.grad_norm = again ? train::update(learner, restarted, {restart, max_steps})
+                             : train::update(learner, options.optimizer, restart);
     }
     step.step = learner.step;
     if (on_step) on_step(step);
   });
+  train::average_with_remembered(learner);
   return learner;
 }
 

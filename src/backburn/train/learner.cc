@@ -22,6 +22,9 @@ std::vector<model::NamedTensor> state_of(const Learner& learner) {
     list.push_back({fmt::format("second_moment.{}", i), learner.optimizer.second_moments[i]});
     list.push_back({fmt::format("updates.{}", i), learner.optimizer.steps[i]});
   }
+  for (size_t i = 0; i < learner.remembered.size(); ++i) {
+    list.push_back({fmt::format("remembered.{}", i), learner.remembered[i]});
+  }
   return list;
 }
 
@@ -109,6 +112,18 @@ double update(Learner& learner, const OptimizerOptions& options, int64_t max_ste
   return update(learner, options, Schedule{0, max_steps});
 }
 
+void remember(Learner& learner) {
+  learner.remembered.clear();
+  for (const at::Tensor& each : learner.parameters()) learner.remembered.push_back(each.detach().clone());
+}
+
+void average_with_remembered(Learner& learner) {
+  const at::NoGradGuard no_grad;
+  const auto parameters = learner.parameters();
+  for (size_t i = 0; i < learner.remembered.size(); ++i) parameters[i].lerp_(learner.remembered[i], 0.5);
+  learner.remembered.clear();
+}
+
 void save_checkpoint(const Learner& learner, const std::filesystem::path& path) {
   auto state = state_of(learner);
   state.push_back({"step", at::full({1}, static_cast<double>(learner.step), at::kFloat)});
@@ -119,6 +134,7 @@ bool load_checkpoint(Learner& learner, const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return false;
   const at::NoGradGuard no_grad;
   const auto file = model::Safetensors::open(path);
+  if (file.contains("remembered.0")) remember(learner);
   const auto state = state_of(learner);
   if (file.entries().size() != state.size() + 1) {
     fail("{}: the checkpoint is of another model or adapter; remove it to start this stage again", path.string());

@@ -41,6 +41,7 @@ struct Learner {
   std::shared_ptr<const model::Model> owned = {};    ///< the base, where training began by changing its weights
   at::Tensor value_head = {};                        ///< [hidden + 1] f32, PPO's critic (critic.h); undefined: none
   std::shared_ptr<model::TrainedWeights> full = {};  ///< full fine-tuning; null: the adapter is trained
+  std::vector<at::Tensor> remembered = {};           ///< see remember; empty: nothing
 
   /// What computes with gradient. Good until the next update.
   model::Network network() const;
@@ -72,7 +73,15 @@ double update(Learner& learner, const OptimizerOptions& options, const Schedule&
 /// The same with one schedule for all steps.
 double update(Learner& learner, const OptimizerOptions& options, int64_t max_steps);
 
-/// Writes what is trained, optimizer memory and step into one safetensors file, whole or not at all.
+/// Keeps a copy of the parameters as they are now, also through checkpoints.
+void remember(Learner& learner);
+
+/// Sets the parameters to the mean of those remembered and those of now, and forgets the former. Does nothing where
+/// nothing is remembered.
+void average_with_remembered(Learner& learner);
+
+/// Writes what is trained, optimizer memory, step and what is remembered into one safetensors file, whole or not at
+/// all.
 void save_checkpoint(const Learner& learner, const std::filesystem::path& path);
 
 /// Goes on where save_checkpoint left off, with the same bits. False when there is no such file. Errors: a damaged
