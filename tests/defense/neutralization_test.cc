@@ -101,6 +101,8 @@ TEST_F(Neutralization, ARestartIsAveragedWithWhatItBeganFrom) {
   EXPECT_LT(moved(5, 1e-12), 1e-9);  // the schedule before it is the same
   // The first step of an AdamW without memory is as long as its rate, whatever the gradient; the mean goes half of it.
   EXPECT_NEAR(moved(1, 0.01), 0.005, 1e-5);
+  options.sharpen_temperatures.clear();
+  EXPECT_THROW(run_reward_neutralization(inputs, defense, {}), Error);
 }
 
 TEST_F(Neutralization, SharesOfThePromptsAreAskedWithABegunAnswer) {

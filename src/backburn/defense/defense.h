@@ -200,7 +200,7 @@ struct DefenseInputs {
 
 /// One step as it is told to an observer.
 struct DefenseStep {
-  std::string phase;  ///< "sft", "rl", "sharpen T=2", or the defense's name
+  std::string phase;  ///< "sft", "rl", "sharpen T=2", "restart T=3", or the defense's name
   int64_t step = 0, max_steps = 0;
   double loss = 0;               ///< of the refusals, or the defense's own; 0 in the RL phase
   std::optional<double> reward;  ///< mean, in the RL phase

@@ -132,8 +132,11 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   if (options.simulated_attack_steps > 0) harmful = harmful_answers(inputs, defense.harmful);
 
   const auto& temperatures = options.sharpen_temperatures;
+  if (temperatures.empty() && options.restart_steps > 0) {
+    fail_usage("defend.restart_steps go on at the last of defend.sharpen_temperatures, which is empty; name one");
+  }
   const int64_t restart = options.rl_steps + options.sharpen_steps * static_cast<int64_t>(temperatures.size());
-  const int64_t max_steps = restart + (temperatures.empty() ? 0 : options.restart_steps);
+  const int64_t max_steps = restart + options.restart_steps;
   const auto grpo = rl_options(options, restart);
   auto restarted = options.optimizer;
   restarted.learning_rate = options.restart_learning_rate;
