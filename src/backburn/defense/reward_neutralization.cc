@@ -167,7 +167,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       step.grad_norm = metrics.grad_norm;
     } else {
       const bool again = learner.step >= restart;
-      if (learner.step == restart) train::remember(learner);
+      if (learner.step == restart) train::restart(learner);
       const double temperature =
           again ? temperatures.back() : temperatures[(learner.step - options.rl_steps) / options.sharpen_steps];
       const int64_t extra = options.sharpen_batch / 2;

@@ -100,10 +100,8 @@ void add_value_head(Learner& learner) {
 }
 
 double update(Learner& learner, const OptimizerOptions& options, const Schedule& schedule) {
-  const auto parameters = learner.parameters();
-  if (schedule.begin > 0 && learner.step == schedule.begin) learner.optimizer = make_optimizer_state(parameters);
   const double rate = learning_rate_at(options, learner.step - schedule.begin, schedule.end - schedule.begin);
-  const double norm = optimizer_step(options, rate, parameters, learner.optimizer);
+  const double norm = optimizer_step(options, rate, learner.parameters(), learner.optimizer);
   ++learner.step;
   return norm;
 }
@@ -112,7 +110,8 @@ double update(Learner& learner, const OptimizerOptions& options, int64_t max_ste
   return update(learner, options, Schedule{0, max_steps});
 }
 
-void remember(Learner& learner) {
+void restart(Learner& learner) {
+  learner.optimizer = make_optimizer_state(learner.parameters());
   learner.remembered.clear();
   for (const at::Tensor& each : learner.parameters()) learner.remembered.push_back(each.detach().clone());
 }
@@ -134,7 +133,7 @@ bool load_checkpoint(Learner& learner, const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return false;
   const at::NoGradGuard no_grad;
   const auto file = model::Safetensors::open(path);
-  if (file.contains("remembered.0")) remember(learner);
+  if (file.contains("remembered.0")) restart(learner);  // a place for what is read below
   const auto state = state_of(learner);
   if (file.entries().size() != state.size() + 1) {
     fail("{}: the checkpoint is of another model or adapter; remove it to start this stage again", path.string());
