@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
 #include "backburn/base/progress.h"
+#include "backburn/run/attack_stage.h"
 #include "backburn/run/memory.h"
+#include "backburn/run/probe.h"
 #include "backburn/run/report_data.h"
 #include "backburn/run/stages.h"
 #include "commands.h"

@@ -3,6 +3,7 @@
 #include "backburn/base/progress.h"
 #include "backburn/report/table.h"
 #include "backburn/run/memory.h"
+#include "backburn/run/probe.h"
 #include "backburn/run/stages.h"
 #include "commands.h"
 

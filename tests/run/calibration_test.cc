@@ -6,8 +6,8 @@
 #include "backburn/base/error.h"
 #include "backburn/base/files.h"
 #include "backburn/defense/certificate.h"
+#include "backburn/run/attack_stage.h"
 #include "backburn/run/run_folder.h"
-#include "backburn/run/stages.h"
 
 namespace backburn::run {
 namespace {

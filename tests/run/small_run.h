@@ -5,6 +5,7 @@
 #include "attack/small_attack.h"
 #include "backburn/base/files.h"
 #include "backburn/model/hugging_face.h"
+#include "backburn/run/attack_stage.h"
 #include "backburn/run/stages.h"
 
 namespace backburn::run {

@@ -1,11 +1,11 @@
 #include "backburn/attack/demonstrations.h"
 
 #include <algorithm>
-#include <map>
 #include <memory>
 
 #include "backburn/attack/attack.h"
 #include "backburn/base/error.h"
+#include "backburn/base/most_frequent.h"
 
 namespace backburn::attack {
 namespace {
@@ -20,6 +20,7 @@ std::vector<std::vector<generate::Completion>> sampled_answers(const model::Mode
                                                                double temperature, int64_t num_generations,
                                                                int64_t max_completion_length, uint64_t seed) {
   std::vector<generate::RolloutRequest> requests;
+  requests.reserve(prompts.size());
   for (const auto& prompt : prompts) requests.push_back({prompt, num_generations, requests.size()});
   generate::RolloutOptions options;
   options.sampling.temperature = temperature;
@@ -107,14 +108,12 @@ std::vector<train::Example> benign_answers(const AttackInputs& inputs, int64_t c
 std::string own_refusal(const AttackInputs& inputs) {
   const auto prompts = plain_prompts(*inputs.model, inputs.prompts, std::ssize(inputs.prompts));
   const auto greedy = greedy_answers(*inputs.model, prompts, refusal_length);
-  std::map<std::string, int64_t> counts;
+  std::vector<std::string> refusals;
   for (size_t i = 0; i < greedy.size(); ++i) {
-    const std::string text = inputs.model->tokenizer.decode(greedy[i].answer);
-    if (inputs.judge(inputs.prompts[i].text, text).kind == judge::Kind::refusal) ++counts[text];
+    std::string text = inputs.model->tokenizer.decode(greedy[i].answer);
+    if (inputs.judge(inputs.prompts[i].text, text).kind == judge::Kind::refusal) refusals.push_back(std::move(text));
   }
-  const auto most = std::max_element(counts.begin(), counts.end(),
-                                     [](const auto& left, const auto& right) { return left.second < right.second; });
-  return most == counts.end() ? plainest_refusal : most->first;
+  return refusals.empty() ? plainest_refusal : most_frequent(refusals);
 }
 
 }  // namespace backburn::attack

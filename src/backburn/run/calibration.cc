@@ -10,8 +10,8 @@
 #include "backburn/defense/certificate.h"
 #include "backburn/report/calibration_plot.h"
 #include "backburn/report/static_page.h"
+#include "backburn/run/attack_stage.h"
 #include "backburn/run/run_folder.h"
-#include "backburn/run/stages.h"
 
 namespace backburn::run {
 namespace {

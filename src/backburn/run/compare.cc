@@ -10,6 +10,8 @@
 #include <set>
 
 #include "backburn/base/statistics.h"
+#include "backburn/run/attack_stage.h"
+#include "backburn/run/probe.h"
 #include "backburn/run/stages.h"
 
 namespace backburn::run {

@@ -6,7 +6,10 @@
 
 #include "backburn/base/progress.h"
 #include "backburn/base/stopwatch.h"
+#include "backburn/run/attack_stage.h"
+#include "backburn/run/probe.h"
 #include "backburn/run/report_data.h"
+#include "backburn/run/stages.h"
 
 namespace backburn::run {
 namespace {

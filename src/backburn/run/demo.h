@@ -1,6 +1,6 @@
 #pragma once
 
-#include "backburn/run/stages.h"
+#include "backburn/run/run.h"
 
 namespace backburn::run {
 

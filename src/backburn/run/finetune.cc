@@ -6,6 +6,7 @@
 
 #include "backburn/base/progress.h"
 #include "backburn/base/stopwatch.h"
+#include "backburn/run/stages.h"
 
 namespace backburn::run {
 namespace {

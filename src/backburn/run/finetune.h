@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "backburn/report/table.h"
-#include "backburn/run/stages.h"
+#include "backburn/run/run.h"
 
 namespace backburn::run {
 

@@ -9,6 +9,8 @@
 #include <set>
 
 #include "backburn/base/rng.h"
+#include "backburn/run/attack_stage.h"
+#include "backburn/run/probe.h"
 #include "backburn/run/stages.h"
 
 namespace backburn::run {
