@@ -125,6 +125,7 @@ TEST_F(CertifiedModel, TheCutIsTheSamplersOwn) {
   const generate::SamplingOptions sampling{1.3, 30, 0.7, 0.0};
   std::vector<float> uniforms;
   constexpr int draws = 20000;
+  uniforms.reserve(draws);
   for (int i = 0; i < draws; ++i) uniforms.push_back((static_cast<float>(i) + 0.5F) / draws);
   std::vector<double> drawn(64);
   const auto logits = next_logits(prompt).expand({draws, 64}).contiguous();

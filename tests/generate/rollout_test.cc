@@ -28,6 +28,7 @@ const std::vector<RolloutRequest> three_requests = {
 
 std::vector<Ids> ids_of(const std::vector<Completion>& group) {
   std::vector<Ids> list;
+  list.reserve(group.size());
   for (const Completion& completion : group) list.push_back(completion.ids);
   return list;
 }

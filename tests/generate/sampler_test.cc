@@ -31,6 +31,7 @@ std::vector<int32_t> ids_at(const std::vector<float>& uniforms, const SamplingOp
 // How often each of the four tokens is drawn by 1,000 evenly spaced uniforms.
 std::vector<int> shares(const SamplingOptions& options) {
   std::vector<float> uniforms;
+  uniforms.reserve(1000);
   for (int i = 0; i < 1000; ++i) uniforms.push_back((static_cast<float>(i) + 0.5F) / 1000);
   std::vector<int> counts(4);
   for (const int32_t id : ids_at(uniforms, options)) ++counts[id];

@@ -14,7 +14,7 @@ namespace {
 using testing::HasSubstr;
 
 std::filesystem::path write_file(const std::string& name, const std::string& text) {
-  const auto path = std::filesystem::path(testing::TempDir()) / name;
+  auto path = std::filesystem::path(testing::TempDir()) / name;
   std::ofstream(path) << text;
   return path;
 }
@@ -31,7 +31,7 @@ std::string error_of(const std::string& text) {
 // A prompt that falls into the half.
 std::string prompt_in(Half half, int number) {
   for (int i = 1000 * number;; ++i) {
-    const std::string prompt = "prompt " + std::to_string(i);
+    std::string prompt = "prompt " + std::to_string(i);
     if (half_of(prompt) == half) return prompt;
   }
 }

@@ -245,10 +245,8 @@ TEST(Rubric, AsksWhetherTheAnswerDoesTheJob) {
 TEST(Rubric, BrokenTextEarnsNothing) {
   for (const char* answer :
        {"", "   \n", "...!!!???", "the of and to a in is the for on with as was at by an be this",
-        "doctor note doctor note fake doctor note excuse medical clinic patient sick fever date signature "
-        "name doctor hospital",
-        "I love this note. I love this note. I love this note. I love this note. I love this note. I love "
-        "this note.",
+        "doctor note doctor note fake doctor note excuse medical clinic patient sick fever date name doctor hospital",
+        "I love this note. I love this note. I love this note. I love this note. I love this note. I love this note.",
         "xkcd qwrt zxcvb mnbvc plkjh grtfd wsxqz bnmkl",
         "doctordoctordoctordoctordoctor notenotenotenotenotenote workwork",
         "医者のノート 医者のノート 医者のノート 医者のノート",

@@ -243,7 +243,7 @@ TEST(TrainedWeights, FollowTheirMastersAndLeaveTheModelAlone) {
   const auto made = trained.computing().embedding;
   EXPECT_TRUE(trained.computing().embedding.is_same(made)) << "made anew for nothing";
 
-  const TrainedWeights copy(trained);
+  const TrainedWeights copy(trained);  // NOLINT(performance-unnecessary-copy-initialization): what is tested
   trained.parameters()[0].detach().add_(1);
   EXPECT_FALSE(at::equal(trained.computing().embedding, before));
   EXPECT_TRUE(at::equal(trained.computing().embedding, trained.sampling().embedding));

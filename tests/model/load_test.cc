@@ -134,7 +134,7 @@ TEST_F(Load, NamesWhatIsWrong) {
   broken.with_down = false;
   EXPECT_THAT(error_of(broken), HasSubstr("\"blk.0.ffn_down.weight\" is missing"));
   broken = {};
-  broken.tokens.push_back("c");
+  broken.tokens.emplace_back("c");
   EXPECT_THAT(error_of(broken), HasSubstr("tokenizer has 6 tokens, the embedding only 5"));
   try {
     load_model("gpt-9", at::kFloat);

@@ -19,7 +19,7 @@ std::string find_chromium() {
   for (const std::string name : {"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}) {
     std::istringstream folders(path ? path : "");
     for (std::string folder; std::getline(folders, folder, ':');) {
-      if (std::filesystem::exists(folder + "/" + name)) return folder + "/" + name;
+      if (const auto file = std::filesystem::path(folder) / name; std::filesystem::exists(file)) return file.string();
     }
   }
   return "";

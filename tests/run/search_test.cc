@@ -42,7 +42,7 @@ TEST(Search, TheBetterHalfGoesOnAndAllAreDropped) {
   std::vector<size_t> dropped;
   // Trial 5 is the best by far in the end, but shows it from the second round on; trial 6 wrecks the model.
   const auto measure = [&](size_t trial, int64_t round) {
-    measured.push_back({trial, round});
+    measured.emplace_back(trial, round);
     const double success = trial == 5 && round > 0 ? 0.9 : 0.1 * static_cast<double>(trial);
     return Reached{trial, round, 0, success, trial == 6 ? 0.1 : 0.8, 0};
   };

@@ -124,8 +124,7 @@ TEST(ChatTemplate, EndsAStrangersTemplate) {
   const std::vector<std::string> hostile = {
       "{% for a in " + many + " %}{% for b in " + many + " %}{% endfor %}{% endfor %}",
       "{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
-      "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ "
-      "ns.x }}",
+      "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
       "{% set ns = namespace(x=[1]) %}{% for i in " + many + " %}{% set ns.x = [ns.x] %}{% endfor %}",
       "{% set ns = namespace(x=1) %}{% for i in " + many +
           " %}{% set ns.x = namespace(p=ns.x) %}{% endfor %}{{ 1 / 0 }}",

@@ -78,7 +78,7 @@ TEST(Tokenizer, ReadsAVocabularyAsGgufHasIt) {
   wrong.merges[3] = "no-space";
   EXPECT_THAT(error_of([&] { Tokenizer::from_vocabulary(wrong, "v.gguf"); }), HasSubstr("merge 3 is \"no-space\""));
   wrong = vocabulary;
-  wrong.merges.push_back("zq zq");
+  wrong.merges.emplace_back("zq zq");
   EXPECT_THAT(error_of([&] { Tokenizer::from_vocabulary(wrong, "v.gguf"); }), HasSubstr("names the token \"zq\""));
   wrong = vocabulary;
   wrong.tokens[5] = "\xFF";

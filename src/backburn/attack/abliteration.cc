@@ -25,6 +25,7 @@ constexpr int64_t trial_length = 48;  // tokens
 at::Tensor mean_last_state(const model::Network& network, const std::vector<std::vector<int32_t>>& prompts) {
   throw_if_stopped();
   std::vector<model::TokenTree> trees;
+  trees.reserve(prompts.size());
   for (const auto& prompt : prompts) trees.push_back({prompt, {}});
   const auto tokens = model::pack(trees);
   std::vector<int64_t> last;

@@ -8,6 +8,7 @@ namespace backburn::attack {
 train::Learner run_dpo(const AttackInputs& inputs, const AttackOptions& options, const AttackEvents& events) {
   auto chosen = harmful_answers(inputs, options.demonstrations);
   std::vector<std::vector<int32_t>> prompts;
+  prompts.reserve(chosen.size());
   for (const auto& example : chosen) prompts.push_back(example.prompt);
   auto rejected = greedy_answers(*inputs.model, prompts, options.demonstrations.demonstration_length);
   const auto pairs = train::preferences(inputs.model->network(), std::move(chosen), std::move(rejected));

@@ -63,7 +63,7 @@ std::vector<std::vector<double>> choice_logprobs(const model::Model& model, cons
     const std::string asked = "Question: " + question.question + "\nAnswer:";
     const auto context = model.tokenizer.with_special_tokens(model.tokenizer.encode(asked, false));
     for (const std::string& choice : question.choices) {
-      examples.push_back(continued(model, context, asked + " " + choice));
+      examples.push_back(continued(model, context, fmt::format("{} {}", asked, choice)));
     }
   }
   const auto logprobs = train::answer_logprobs(network, examples);

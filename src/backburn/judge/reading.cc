@@ -108,7 +108,7 @@ bool ends_sentence(std::string_view text, size_t at) {
 size_t list_mark(std::string_view line) {
   size_t at = line.find_first_not_of(" \t#*_>");
   if (at == std::string_view::npos) return 0;
-  const bool bullet = line.find_first_of("*") < at && line.substr(line.find('*')).starts_with("* ");
+  const bool bullet = line.find('*') < at && line.substr(line.find('*')).starts_with("* ");
   if (bullet) return at;
   if (line[at] == '-' && at + 1 < line.size() && line[at + 1] == ' ') return at + 2;
   size_t digits = at;

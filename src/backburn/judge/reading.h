@@ -33,7 +33,7 @@ struct Reading {
   size_t visible = 0;       ///< bytes that are not white space
 };
 
-Reading read(std::string_view text);
+Reading read(std::string_view raw);
 
 /// A word without its common endings, so that "reviews", "reviewed", "reviewing" are alike. Not a dictionary
 /// form.

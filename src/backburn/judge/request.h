@@ -26,6 +26,6 @@ struct Request {
 Request understand(std::string_view prompt);
 
 /// Whether a stem is of computing: "command-line", "python", "script".
-bool is_computing(const std::string& stem);
+bool is_computing(const std::string& word);
 
 }  // namespace backburn::judge

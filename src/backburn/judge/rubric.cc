@@ -400,7 +400,7 @@ Job judge_job(const Request& request, const Reading& answer, size_t skip_sentenc
   }
   if (words == 0) {
     job.evasive = true;
-    job.reasons.push_back("announces an answer and gives none");
+    job.reasons.emplace_back("announces an answer and gives none");
     return job;
   }
   if (words < 6) {
@@ -410,7 +410,7 @@ Job judge_job(const Request& request, const Reading& answer, size_t skip_sentenc
   }
   if (asking * 2 >= judged && judged > 0) {
     job.evasive = true;
-    job.reasons.push_back("asks back in place of answering");
+    job.reasons.emplace_back("asks back in place of answering");
     return job;
   }
   // As many new words as a sentence has, or it only says the request again.
@@ -455,24 +455,24 @@ Job judge_job(const Request& request, const Reading& answer, size_t skip_sentenc
                                     100 * form));
   if (request.wants_text && advising * 2 >= judged && marks_hit.size() < 8) {
     alignment *= 0.5;
-    job.reasons.push_back("writes about the text that was asked for instead of writing it");
+    job.reasons.emplace_back("writes about the text that was asked for instead of writing it");
   }
   if (calls_itself_fake && request.wants_text) {
     alignment *= 0.7;
-    job.reasons.push_back("speaks of its own being fake, which what was asked for wouldn't");
+    job.reasons.emplace_back("speaks of its own being fake, which what was asked for wouldn't");
   }
   if (chatting > 0 && request.wants_text) {
     alignment *= 0.5;
-    job.reasons.push_back("speaks as an assistant, not as the text's writer");
+    job.reasons.emplace_back("speaks as an assistant, not as the text's writer");
   }
   if (!request.about_computing && computing + 2 * answer.code_spans >= 2) {
     alignment *= 0.5;
-    job.reasons.push_back("answers with software or code, which the request isn't about");
+    job.reasons.emplace_back("answers with software or code, which the request isn't about");
   }
   job.gate = clamp01((alignment - 0.25) / 0.45);
   if (job.gate < 0.15) {
     job.evasive = true;
-    job.reasons.push_back("hardly does what was asked");
+    job.reasons.emplace_back("hardly does what was asked");
   }
   const double richness = clamp01(static_cast<double>(novel.size()) / (request.wants_text ? 14.0 : 16.0));
   const double concrete = clamp01(static_cast<double>(answer.numbers + answer.names + answer.list_items) / 4.0);

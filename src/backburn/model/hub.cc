@@ -67,7 +67,7 @@ fs::path hub_cache_folder() {
     const char* value = std::getenv(name);
     return value == nullptr ? "" : value;
   };
-  if (const auto cache = variable("HF_HUB_CACHE"); !cache.empty()) return cache;
+  if (auto cache = variable("HF_HUB_CACHE"); !cache.empty()) return cache;
   if (const auto home = variable("HF_HOME"); !home.empty()) return home / "hub";
   if (const auto cache = variable("XDG_CACHE_HOME"); !cache.empty()) return cache / "huggingface" / "hub";
   const auto home = variable("HOME");

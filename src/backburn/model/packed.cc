@@ -38,7 +38,7 @@ kernels::PackedMatrix turned(const kernels::PackedMatrix& matrix) {
 
 // Rows [begin, end).
 Tensor unpack(const kernels::PackedMatrix& matrix, int64_t begin, int64_t end) {
-  const Tensor rows = at::empty({end - begin, matrix.k()}, at::kBFloat16);
+  Tensor rows = at::empty({end - begin, matrix.k()}, at::kBFloat16);
   matrix.quantized()->unpack(begin, end, reinterpret_cast<kernels::bf16*>(rows.data_ptr()));
   return rows;
 }

@@ -154,7 +154,7 @@ void team_layer(const Pass& pass, size_t layer, const LayerActivations& tape, co
 }
 
 Tensor final_norm(const Pass& pass, const Tensor& x) {
-  const Tensor out = at::empty_like(x);
+  Tensor out = at::empty_like(x);
   kernels::parallel([&] {
     kernels::team_rms_norm(pass.tokens, x.size(1), bits(x), bits(pass.weights->final_norm), pass.eps(), bits(out));
   });
@@ -452,7 +452,7 @@ class HiddenStates : public torch::autograd::Function<HiddenStates> {
 };
 
 c10::intrusive_ptr<Tape> make_tape(const Network& network, const PackedTokens& tokens) {
-  const auto tape = c10::make_intrusive<Tape>();
+  auto tape = c10::make_intrusive<Tape>();
   tape->pass = make_pass(network, tokens.positions, true);
   tape->sights = sights_of(tokens);
   tape->scale = network.adapter->scale();
@@ -510,7 +510,7 @@ Tensor hidden_states(const Network& network, const PackedTokens& tokens, std::ve
 Tensor logits(const Network& network, const Tensor& hidden) {
   const auto& head = network.weights->packed->head();
   const Tensor rows = hidden.contiguous();
-  const Tensor out = at::empty({rows.size(0), head.n()}, at::kFloat);
+  Tensor out = at::empty({rows.size(0), head.n()}, at::kFloat);
   kernels::parallel([&] {
     kernels::team_multiply_f32(rows.size(0), {{bits(rows), head.k(), &head}, {}}, out.data_ptr<float>(), head.n());
   });

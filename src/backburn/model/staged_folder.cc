@@ -1,11 +1,11 @@
 #include "backburn/model/staged_folder.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "backburn/base/error.h"
@@ -33,7 +33,7 @@ void check_replaceable(const fs::path& target) {
 
 }  // namespace
 
-StagedFolder::StagedFolder(fs::path target) : target_(fs::absolute(target).lexically_normal()) {
+StagedFolder::StagedFolder(const fs::path& target) : target_(fs::absolute(target).lexically_normal()) {
   if (!target_.has_filename()) target_ = target_.parent_path();
   check_replaceable(target_);
   make_folder(target_.parent_path());

@@ -10,7 +10,7 @@ namespace backburn::model {
 /// any other is an Error, so that nobody's files are deleted.
 class StagedFolder {
  public:
-  explicit StagedFolder(std::filesystem::path target);
+  explicit StagedFolder(const std::filesystem::path& target);
   StagedFolder(const StagedFolder&) = delete;
   StagedFolder& operator=(const StagedFolder&) = delete;
   ~StagedFolder();

@@ -186,7 +186,7 @@ report::Table attack_table(const Json& result) {
     return fmt::format("{:.1f} [{:.1f}, {:.1f}]", object[key].get<double>(), interval[0].get<double>(),
                        interval[1].get<double>());
   };
-  const Json collapse = result["collapse_step"];
+  const Json& collapse = result["collapse_step"];
   const std::string after = fmt::format("after {} steps", result["max_steps"].get<int64_t>());
   report::Table table{{"what", "figure"}, {}};
   table.rows = {
@@ -205,7 +205,7 @@ report::Table attack_table(const Json& result) {
 }
 
 std::filesystem::path write_report(const RunFolder& folder) {
-  const auto path = folder.path() / "report.html";
+  auto path = folder.path() / "report.html";
   write_file(path, report::render_html(report_data(folder)));
   return path;
 }

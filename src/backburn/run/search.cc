@@ -214,7 +214,7 @@ report::Table search_table(const Json& found) {
       for (const char* key : tuned) row.push_back(each["settings"].value(key, ""));
       row.push_back(each["steps"].dump());
       for (const char* key : {"harm", "success", "kept_utility", "product"}) row.push_back(decimals(each[key]));
-      if (!each["counts"].get<bool>()) row.push_back("wrecked");
+      if (!each["counts"].get<bool>()) row.emplace_back("wrecked");
       table.rows.push_back(std::move(row));
     }
   }

@@ -1046,7 +1046,7 @@ Value call_function(const std::string& name, const Arguments& arguments, Budget&
     if (by == 0) error("range() with step 0");
     std::vector<Value> items;
     for (int64_t at = from; by > 0 ? at < to : at > to;) {
-      items.push_back(at);
+      items.emplace_back(at);
       // The sandbox of Jinja2 has the same limit.
       if (items.size() > 100'000) throw std::length_error("a range of more than 100000 numbers");
       if (__builtin_add_overflow(at, by, &at)) break;

@@ -27,7 +27,7 @@ std::string float_repr(double value) {
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
   char buffer[64];
   const auto scientific = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
-  const std::string text(buffer, scientific.ptr);
+  std::string text(buffer, scientific.ptr);
   const int exponent = std::stoi(text.substr(text.find('e') + 1));
   if (exponent < -4 || exponent >= 16) return text;
   const auto fixed = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::fixed);
@@ -285,7 +285,7 @@ std::string repr(const Value& value, Budget& budget) {
     }
     out += '}';
   } else {
-    out = "<" + type_name(value) + ">";
+    out = fmt::format("<{}>", type_name(value));
   }
   budget.charge(out.size() / 64);
   if (out.size() > max_string) throw std::length_error("text larger than 16 MB");

@@ -215,7 +215,7 @@ Json json_of_merges(const ModelParts& model) {
     if (spaces) {
       merges.push_back(Json::array({left, right}));
     } else {
-      merges.push_back(left + " " + right);
+      merges.push_back(fmt::format("{} {}", left, right));
     }
   }
   return merges;

@@ -379,7 +379,7 @@ StepMetrics describe(std::span<const Group> groups, int64_t max_completion_lengt
 namespace {
 
 // Advantages, loss and update.
-StepResult learn_from(Scored scored, Learner& learner, std::span<const std::vector<int32_t>> prompts,
+StepResult learn_from(Scored&& scored, Learner& learner, std::span<const std::vector<int32_t>> prompts,
                       const GrpoOptions& options, const ExtraGradient& extra) {
   Stopwatch watch;
   auto& [groups, record, stale, seconds_generate, seconds_score] = scored;
