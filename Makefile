@@ -35,6 +35,7 @@ demo: model  ## the main job: align, attack, defend, attack again, report
 	$(BACKBURN) demo $(if $(filter-out smollm2-135m-instruct,$(MODEL)),--model $(MODEL)) $(ARGS)
 
 test: build  ## all tests, with the default model
+	@tools/setup.sh packages chromium || echo 'test: no Chromium, so the tests of the report in a browser are skipped' >&2
 	@$(BACKBURN) pull smollm2-135m-instruct
 	ctest --test-dir $(BUILD) -j2 --output-on-failure --no-tests=error
 
