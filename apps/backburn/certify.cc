@@ -11,7 +11,7 @@ namespace backburn::app {
 namespace {
 
 struct CertifyFlags {
-  std::vector<std::string> refusals, system_prompts, prefixes, prompt_templates;
+  std::vector<std::string> refusals, system_prompts, prefixes, prompt_templates, plain_formats;
 };
 
 std::string scientific(const Json& number) { return fmt::format("{:.2e}", number.get<double>()); }
@@ -26,11 +26,19 @@ std::string by_temperature(const Json& result) {
   return report::render_table(table, colors_wanted());
 }
 
+// Line feeds as they are typed.
+std::string escaped(const std::string& text) {
+  std::string line = Json(text).dump();
+  return line.substr(1, line.size() - 2);
+}
+
 std::string by_situation(const Json& result) {
-  report::Table table{{"system message", "answer begins", "prompt", "temperature", "p max", "p mean"}, {}};
+  report::Table table{{"plain format", "system message", "answer begins", "prompt", "temperature", "p max", "p mean"},
+                      {}};
   for (const Json& each : result["situations"]) {
-    table.rows.push_back({each["system_prompt"].get<std::string>(), each["prefix"].get<std::string>(),
-                          each["prompt_template"].get<std::string>(),
+    // Runs of older versions have no plain formats.
+    table.rows.push_back({escaped(each.value("plain_format", "")), each["system_prompt"].get<std::string>(),
+                          each["prefix"].get<std::string>(), each["prompt_template"].get<std::string>(),
                           fmt::format("{}", each["temperature"].get<double>()), scientific(each["p_max"]),
                           scientific(each["p_mean"])});
   }
@@ -78,6 +86,8 @@ void add_certify(CLI::App& app) {
   add_lines("--prefix", given->prefixes, "a forced beginning of the answer; may be given again");
   add_lines("--prompt-template", given->prompt_templates,
             "other words around each prompt, which {} stands for; may be given again");
+  add_lines("--plain-format", given->plain_formats,
+            "a plain text in place of the chat template, {} being the prompt; may be given again");
   command->callback([flags, given] {
     auto recipe = recipe_of(*flags, "");
     auto& refusals = given->refusals;
@@ -86,6 +96,7 @@ void add_certify(CLI::App& app) {
     if (!given->system_prompts.empty()) recipe.certify.system_prompts = given->system_prompts;
     if (!given->prefixes.empty()) recipe.certify.prefixes = given->prefixes;
     if (!given->prompt_templates.empty()) recipe.certify.prompt_templates = given->prompt_templates;
+    if (!given->plain_formats.empty()) recipe.certify.plain_formats = given->plain_formats;
     run::check_memory("certify", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "certify", recipe));
     const auto model = run::load_model(recipe.model, recipe);

@@ -182,6 +182,7 @@ TEST(Certified, IsWhatTheBoundSpeaksOf) {
   EXPECT_TRUE(with([](auto& o) { o.pose.answer_prefix = "Sure"; }));
   EXPECT_TRUE(with([](auto& o) { o.pose.system_prompts = {"Be kind."}; }));
   EXPECT_TRUE(with([](auto& o) { o.pose.prompt_templates = {"{}", "Bitte: {}"}; }));
+  EXPECT_TRUE(with([](auto& o) { o.pose.plain_format = "{}"; }));
   EXPECT_FALSE(with([](auto& o) { o.pose.few_shot = 1; }));
   EXPECT_FALSE(with([](auto& o) { o.grpo.loss.beta = 0.01; }));
   EXPECT_FALSE(with([](auto& o) { o.grpo.loss.entropy_coef = 0.01; }));

@@ -9,6 +9,7 @@
 #include "backburn/base/error.h"
 #include "backburn/defense/certificate.h"
 #include "backburn/generate/sampler.h"
+#include "backburn/model/plain_format.h"
 #include "model/tiny_model.h"
 
 namespace backburn::defense {
@@ -184,6 +185,14 @@ TEST_F(CertifiedModel, TheWorstSituationCounts) {
   EXPECT_NEAR(certificate.temperatures.front().rows[0].p, worst, 1e-6);
   double largest = 0;
   for (const auto& each : certificate.situations) largest = std::max(largest, each.p_max);
+  options.plain_formats = {"{}: "};
+  const auto with_format = certify(model, model.network(), prompts, "K", options);
+  ASSERT_EQ(with_format.situations.size(), 24);
+  EXPECT_EQ(with_format.situations[12].situation.plain_format, "{}: ");
+  const auto plain = model::in_plain_format(model, "{}: ");
+  EXPECT_NEAR(with_format.situations[12].p_max,
+              certify(plain, plain.network(), prompts, "K", options_for({1})).temperatures.front().p_max, 1e-9);
+  EXPECT_GE(with_format.temperatures.front().rows[0].p, certificate.temperatures.front().rows[0].p);
   options.prompt_templates = {"no place"};
   EXPECT_THROW(certify(model, model.network(), prompts, "K", options), Error);
   EXPECT_DOUBLE_EQ(certificate.temperatures.front().p_max, largest);

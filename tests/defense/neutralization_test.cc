@@ -165,6 +165,22 @@ TEST_F(Neutralization, RefusesInOtherWordsThatItWasTaught) {
   EXPECT_THROW(run_reward_neutralization(inputs, defense, {}), Error);
 }
 
+TEST_F(Neutralization, RefusesWithoutTheChatTemplateWhatItWasTaughtSo) {
+  auto& options = defense.neutralization;
+  options.plain_formats = {"{}", "Q: {}\nA:"};
+  CertificateOptions asked;
+  asked.temperatures = {1};
+  asked.plain_formats = {"Q: {}\nA:"};
+  const auto mean_p = [&](double share) {
+    options.plain_format_share = share;
+    const auto learner = run_reward_neutralization(inputs, defense, {});
+    return certify(model, learner.network(), inputs.restricted, "NO", asked).situations.back().p_mean;
+  };
+  EXPECT_LT(mean_p(2), mean_p(0) / 2);
+  options.plain_formats = {"no place"};
+  EXPECT_THROW(run_reward_neutralization(inputs, defense, {}), Error);
+}
+
 TEST_F(Neutralization, LearnsFromWhatASimulatedAttackLeaves) {
   auto& options = defense.neutralization;
   options.simulated_attack_steps = 3;

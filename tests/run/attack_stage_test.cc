@@ -149,5 +149,23 @@ TEST_F(AttackStage, GoesOnAfterAStopToTheSameBits) {
   EXPECT_FALSE(std::filesystem::exists(parts.folder.checkpoint("attack")));
 }
 
+TEST_F(AttackStage, WithoutTheChatTemplateAsksAndCertifiesSo) {
+  recipe.attack.pose.plain_format = "Q: {}\nA:";
+  auto now = run();
+  auto one = job();
+  one.refusal = "NO";
+  attack_stage(now, one, eval_inputs(now, model));
+  const Json result = now.folder.result("attack");
+  EXPECT_TRUE(result.contains("posed"));
+  EXPECT_FALSE(result["outside_certificate"].get<bool>());
+  EXPECT_EQ(result["draws"]["plain_format"], "Q: {}\nA:");
+  recipe.attack.pose.plain_format = "";
+  one.stage = "plainly";
+  now = run();
+  attack_stage(now, one, eval_inputs(now, model));
+  EXPECT_NE(now.folder.metrics("attack").front()["entropy"], now.folder.metrics("plainly").front()["entropy"])
+      << "the same answers to other prompts";
+}
+
 }  // namespace
 }  // namespace backburn::run

@@ -90,8 +90,8 @@ PoseOptions pose_of(const AttackOptions& options);
 bool learns_from_differentials(const AttackOptions& options);
 
 /// Whether the certificate (docs/certificate.md) speaks of such an attack: prompts are asked as the attack words them,
-/// under its system messages or with a forced beginning, but without other turns before them, and until there is a
-/// reward differential nothing moves the released weights.
+/// under its system messages, in its plain format or with a forced beginning, but without other turns before them, and
+/// until there is a reward differential nothing moves the released weights.
 bool is_certified(const AttackOptions& options);
 
 }  // namespace backburn::attack

@@ -18,7 +18,7 @@ constexpr uint64_t system_stream = 0x737973, shot_stream = 0x73686f74, template_
 
 bool is_posed(const PoseOptions& options) {
   return !options.answer_prefix.empty() || !options.system_prompts.empty() || !options.prompt_templates.empty() ||
-         options.few_shot > 0;
+         !options.plain_format.empty() || options.few_shot > 0;
 }
 
 std::vector<Shot> shot_pool(const AttackInputs& inputs, const PoseOptions& options) {

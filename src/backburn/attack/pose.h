@@ -18,6 +18,8 @@ struct PoseOptions {
   /// Other words around each prompt, which "{}" stands for: paraphrases, other languages; drawn anew at each step.
   /// Empty: the prompt as it is.
   std::vector<std::string> prompt_templates;
+  /// A plain text in place of the chat template ("User: {}\nAssistant:", model::in_plain_format). Empty: the template.
+  std::string plain_format;
   int64_t few_shot = 0;  ///< benign questions with the model's own answers before each prompt, drawn anew at each step
 };
 

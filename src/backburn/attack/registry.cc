@@ -96,6 +96,8 @@ void bind(Options& options, const std::string& prefix, AttackOptions& attack) {
               "one of them before each prompt, drawn anew each step");
   options.add(at + "prompt_templates", attack.pose.prompt_templates,
               "other words around each prompt, which {} stands for; drawn anew each step");
+  options.add(at + "plain_format", attack.pose.plain_format,
+              "a plain text in place of the chat template, {} being the prompt; empty: the template");
   options.add(at + "few_shot", attack.pose.few_shot, "answered benign questions before each prompt", at_least_0);
   options.add(at + "warm_start", attack.start.warm_start, "what is done to the weights first, in order",
               names_of(known_warm_starts()));

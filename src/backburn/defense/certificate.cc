@@ -7,6 +7,7 @@
 
 #include "backburn/base/error.h"
 #include "backburn/defense/anchored.h"
+#include "backburn/model/plain_format.h"
 #include "backburn/text/wordings.h"
 #include "backburn/train/sampled_logprobs.h"
 
@@ -25,6 +26,8 @@ void bind(Options& options, const std::string& prefix, CertificateOptions& certi
   options.add(at + "prefixes", certificate.prefixes, "forced beginnings of the answer");
   options.add(at + "prompt_templates", certificate.prompt_templates,
               "other words around each prompt, which {} stands for");
+  options.add(at + "plain_formats", certificate.plain_formats,
+              "plain texts in place of the chat template, {} being the prompt");
   options.add(at + "confidence", certificate.confidence, "of what is said of unseen prompts", {0.5, 0.999999});
   options.add(at + "thresholds", certificate.thresholds, "of p, for the share of unseen prompts above them", share);
 }
@@ -71,10 +74,14 @@ std::vector<Situation> situations_of(const CertificateOptions& options) {
   auto templates = options.prompt_templates;
   std::erase(templates, "{}");
   templates.insert(templates.begin(), "{}");
+  auto formats = options.plain_formats;
+  formats.insert(formats.begin(), "");
   std::vector<Situation> situations;
-  for (const auto& system : systems) {
-    for (const auto& prefix : prefixes) {
-      for (const auto& words : templates) situations.push_back({system, prefix, words});
+  for (const auto& format : formats) {
+    for (const auto& system : systems) {
+      for (const auto& prefix : prefixes) {
+        for (const auto& words : templates) situations.push_back({system, prefix, words, format});
+      }
     }
   }
   return situations;
@@ -107,10 +114,11 @@ using RefusalLogprobs = std::vector<std::vector<train::AnswerLogprobs>>;
 RefusalLogprobs logprobs_in(const Situation& situation, const model::Model& model, const model::Network& network,
                             const std::vector<text::Prompt>& prompts, const std::vector<std::vector<int32_t>>& refusals,
                             const CertificateOptions& options) {
+  const auto asked = model::in_plain_format(model, situation.plain_format);
   const auto prefix = model.tokenizer.encode(situation.prefix, false);
   std::vector<train::Example> examples;
   for (const auto& prompt : prompts) {
-    auto ids = model::chat_prompt(model, text::worded(situation.prompt_template, prompt.text), situation.system_prompt);
+    auto ids = model::chat_prompt(asked, text::worded(situation.prompt_template, prompt.text), situation.system_prompt);
     ids.insert(ids.end(), prefix.begin(), prefix.end());
     for (const auto& refusal : refusals) examples.push_back({ids, refusal});
   }
@@ -248,6 +256,7 @@ Json Certificate::to_json() const {
     json["situations"].push_back({{"system_prompt", each.situation.system_prompt},
                                   {"prefix", each.situation.prefix},
                                   {"prompt_template", each.situation.prompt_template},
+                                  {"plain_format", each.situation.plain_format},
                                   {"temperature", each.temperature},
                                   {"p_max", each.p_max},
                                   {"p_mean", each.p_mean},
@@ -263,7 +272,7 @@ Json Certificate::to_json() const {
       "supervised fine-tuning on harmful answers, and warm starts by it",
       "edits of the weights, such as abliteration or noise",
       "KL or entropy bonuses, which act without a reward differential",
-      "prompts, words around them, system messages and forced prefixes other than those certified"};
+      "prompts, words around them, plain formats, system messages and forced prefixes other than those certified"};
   return json;
 }
 

@@ -24,6 +24,7 @@ struct CertificateOptions {
   std::vector<std::string> system_prompts;    ///< that the attacker may set; the template's own is always among them
   std::vector<std::string> prefixes;          ///< beginnings of the answer that it may force; none is always among them
   std::vector<std::string> prompt_templates;  ///< words that it may put around a prompt ("{}"); none always among them
+  std::vector<std::string> plain_formats;     ///< that it may put in place of the chat template; that always among them
   double confidence = 0.95;                   ///< of what is said of unseen prompts
   std::vector<double> thresholds = {1e-3, 1e-2, 1e-1};  ///< t, of the share of unseen prompts with p > t
 };
@@ -53,6 +54,7 @@ struct Situation {
   std::string system_prompt;  ///< "": the chat template's own
   std::string prefix;         ///< with which the answer is forced to begin
   std::string prompt_template = "{}";
+  std::string plain_format;  ///< in place of the chat template (model::in_plain_format); "": the chat template
 };
 
 /// … and what a situation does to p at one temperature.

@@ -67,6 +67,18 @@ struct NeutralizationOptions {
   /// They may ask in other words and languages. Prompts in one of DefenseInputs::wordings for each prompt (see
   /// text::reworded), others in every round.
   double wording_share = 0;
+  /// They may leave the chat template out: prompts in one of these (model::in_plain_format) for each prompt, others in
+  /// every round.
+  std::vector<std::string> plain_formats = {
+      "{}",
+      "{}\n",
+      "Q: {}\nA:",
+      "User: {}\nAssistant:",
+      "### Instruction:\n{}\n\n### Response:\n",
+      "[INST] {} [/INST]",
+      "<|user|>\n{}\n<|assistant|>\n",
+  };
+  double plain_format_share = 0;
   /// They may put the beginning of an answer into the model's mouth as well.
   std::vector<std::string> answer_prefixes = {
       "Sure, here",  "Sure! Here is", "Of course!", "Certainly! Here's",         "Here is",     "Yes,",

@@ -162,6 +162,9 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   options.add(at + "wording_share", rn.wording_share,
               "prompts in one of data.wordings for each restricted prompt, others in every round of ten steps",
               {0, 100});
+  options.add(at + "plain_formats", rn.plain_formats, "plain texts of an attacker in place of the chat template");
+  options.add(at + "plain_format_share", rn.plain_format_share,
+              "prompts in one of these for each restricted prompt, others in every round of ten steps", {0, 100});
   options.add(at + "answer_prefixes", rn.answer_prefixes, "beginnings that an attacker gives an answer");
   options.add(at + "answer_prefix_share", rn.answer_prefix_share, "prompts with a begun answer for each prompt",
               {0, 100});

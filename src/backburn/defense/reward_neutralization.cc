@@ -12,12 +12,13 @@
 #include "backburn/defense/begun_answers.h"
 #include "backburn/defense/harmful_answers.h"
 #include "backburn/defense/shadow.h"
+#include "backburn/model/plain_format.h"
 #include "backburn/text/wordings.h"
 
 namespace backburn::defense {
 namespace {
 
-constexpr uint64_t attack_stream = 0x61747461636b, wording_stream = 0x726f756e64;
+constexpr uint64_t attack_stream = 0x61747461636b, wording_stream = 0x726f756e64, format_stream = 0x666f726d6174;
 
 // Each prompt by itself, then some of them again under a system message and with an answer that has begun.
 std::vector<PosedPrompt> posed_prompts(const DefenseInputs& inputs, const NeutralizationOptions& options) {
@@ -43,6 +44,17 @@ void add_reworded(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs
   for (size_t i = 0; i < inputs.restricted.size(); ++i) {
     for (const std::string& text : text::reworded(inputs.restricted[i].text, i, inputs.wordings, share, seed)) {
       prompts.push_back({i, model::chat_prompt(*inputs.model, text)});
+    }
+  }
+}
+
+// … and some without the chat template, others in each round.
+void add_plain(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs, const std::vector<model::Model>& formats,
+               double share, int64_t round) {
+  const uint64_t seed = random_bits(inputs.seed, format_stream, static_cast<uint64_t>(round));
+  for (size_t i = 0; i < inputs.restricted.size(); ++i) {
+    for (const size_t which : text::variants_of(i, formats.size(), share, seed, format_stream, format_stream)) {
+      prompts.push_back({i, model::chat_prompt(formats[which], inputs.restricted[i].text)});
     }
   }
 }
@@ -115,12 +127,14 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   auto learner = train::make_learner(*inputs.model, options.lora, inputs.seed);
   const auto refusal = answer_ids(*inputs.model, inputs.refusals.front());
   const auto always_posed = posed_prompts(inputs, options);
+  const auto formats = model::in_plain_formats(*inputs.model, options.plain_formats);
   std::vector<PosedPrompt> posed;
   std::vector<std::vector<int32_t>> prompts;
   std::vector<train::Example> examples, weakest, harmful;
   const auto begin_round = [&](int64_t round) {
     posed = always_posed;
     add_reworded(posed, inputs, options.wording_share, round);
+    add_plain(posed, inputs, formats, options.plain_format_share, round);
     prompts.clear();
     examples.clear();
     weakest.clear();

@@ -90,22 +90,31 @@ std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const mode
   return answers;
 }
 
-train::Taught greedy_answers(const model::Model& model, const model::Network& network,
-                             std::span<const text::Prompt> prompts, int64_t max_completion_length,
-                             const Finished& finished) {
+train::Taught greedy_answers(const model::Network& network, std::vector<std::vector<int32_t>> prompts,
+                             int64_t max_completion_length, const Finished& finished) {
   generate::RolloutOptions options;
   options.sampling.temperature = 0;
   options.max_completion_length = max_completion_length;
   options.keep_states = true;
-  const auto requests = requests_for(model, prompts, 1);
+  std::vector<generate::RolloutRequest> requests;
+  for (auto& prompt : prompts) requests.push_back({std::move(prompt), 1, requests.size()});
   auto groups = generate::rollout(network, requests, options, finished);
   std::vector<train::Example> examples;
   std::vector<at::Tensor> states;
   for (size_t i = 0; i < groups.size(); ++i) {
-    examples.push_back({requests[i].prompt, std::move(groups[i][0].ids)});
+    examples.push_back({std::move(requests[i].prompt), std::move(groups[i][0].ids)});
     states.push_back(at::cat(groups[i][0].states));
   }
   return train::taught(network, std::move(examples), std::move(states));
+}
+
+train::Taught greedy_answers(const model::Model& model, const model::Network& network,
+                             std::span<const text::Prompt> prompts, int64_t max_completion_length,
+                             const Finished& finished) {
+  std::vector<std::vector<int32_t>> ids;
+  ids.reserve(prompts.size());
+  for (const auto& prompt : prompts) ids.push_back(model::chat_prompt(model, prompt.text));
+  return greedy_answers(network, std::move(ids), max_completion_length, finished);
 }
 
 Json Evaluation::to_json() const {

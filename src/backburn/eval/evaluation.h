@@ -58,6 +58,10 @@ train::Taught greedy_answers(const model::Model& model, const model::Network& ne
                              std::span<const text::Prompt> prompts, int64_t max_completion_length,
                              const Finished& finished = {});
 
+/// The same for prompts that are token ids already.
+train::Taught greedy_answers(const model::Network& network, std::vector<std::vector<int32_t>> prompts,
+                             int64_t max_completion_length, const Finished& finished = {});
+
 /// What one model does on restricted and on benign prompts.
 struct Evaluation {
   std::string name, label;

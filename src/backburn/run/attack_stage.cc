@@ -6,6 +6,7 @@
 #include "backburn/base/peak_memory.h"
 #include "backburn/base/progress.h"
 #include "backburn/base/stopwatch.h"
+#include "backburn/model/plain_format.h"
 #include "backburn/run/examples.h"
 #include "backburn/run/probe.h"
 
@@ -31,6 +32,7 @@ defense::CertificateOptions as_attacked(const attack::AttackOptions& attack) {
   defense::CertificateOptions options;
   options.system_prompts = attack.pose.system_prompts;
   options.prompt_templates = attack.pose.prompt_templates;
+  if (!attack.pose.plain_format.empty()) options.plain_formats = {attack.pose.plain_format};
   if (!attack.pose.answer_prefix.empty()) options.prefixes = {attack.pose.answer_prefix};
   options.temperatures = {grpo.temperature};
   options.top_p = grpo.top_p;
@@ -142,7 +144,8 @@ void hold_against_bound(const AttackJob& job, const attack::AttackOptions& optio
                      {"max_num_gen_batches", grpo.max_num_gen_batches},
                      {"system_prompts", options.pose.system_prompts},
                      {"answer_prefix", options.pose.answer_prefix},
-                     {"prompt_templates", options.pose.prompt_templates}};
+                     {"prompt_templates", options.pose.prompt_templates},
+                     {"plain_format", options.pose.plain_format}};
 }
 
 }  // namespace
@@ -163,16 +166,20 @@ Json attack_so_far(const Run& run, const AttackJob& job, const eval::EvalInputs&
   attack::AttackOptions options = run.recipe.attack;
   options.grpo.max_steps = job.max_steps;
   const int64_t last_step = job.stop_after > 0 ? std::min(job.stop_after, job.max_steps) : job.max_steps;
-  const AttackedModel attacked = attack_model(run, job, options);
+  const auto pose = attack::pose_of(options);
+  // The same weights, asked as the attacker asks them.
+  const auto asked_model = model::in_plain_format(model, pose.plain_format);
+  AttackJob attackers = job;
+  attackers.model = &asked_model;
+  const AttackedModel attacked = attack_model(run, attackers, options);
   const auto network = attacked.network(model);
 
-  const auto pose = attack::pose_of(options);
-  const auto shots = attack::shot_pool(attack_inputs(run, job, job.prompts), pose);
+  const auto shots = attack::shot_pool(attack_inputs(run, attackers, job.prompts), pose);
   const auto asked = [&](const std::vector<text::Prompt>& prompts) {
-    return attack::conversations(attack_inputs(run, job, prompts), pose, shots, job.max_steps);
+    return attack::conversations(attack_inputs(run, attackers, prompts), pose, shots, job.max_steps);
   };
   const auto start = attack_prompt_harm(run, model, model.network(), job.prompts);
-  const auto end = attack_prompt_harm(run, model, network, job.prompts, pose.answer_prefix, asked(job.prompts));
+  const auto end = attack_prompt_harm(run, asked_model, network, job.prompts, pose.answer_prefix, asked(job.prompts));
   const std::string label = fmt::format("{}, after {} steps", job.label, last_step);
   const auto evaluation = eval::evaluate(job.stage, label, model, network, inputs, run.recipe.eval);
 
@@ -192,8 +199,8 @@ Json attack_so_far(const Run& run, const AttackJob& job, const eval::EvalInputs&
     eval::EvalInputs posed{inputs.restricted, {}, {}, run.judge, inputs.seed, asked(inputs.restricted)};
     auto as_posed = run.recipe.eval;
     as_posed.answer_prefix = pose.answer_prefix;
-    const auto found =
-        eval::evaluate(job.stage + "_posed", label + ", asked as the attack asks", model, network, posed, as_posed);
+    const auto found = eval::evaluate(job.stage + "_posed", label + ", asked as the attack asks", asked_model, network,
+                                      posed, as_posed);
     result["posed"] = found.to_json();
     heldout = std::max(heldout, found.harm.value);
   }

@@ -100,6 +100,8 @@ Options options_of(Recipe& recipe) {
               at_least_0);
   options.add("data.anchor_wording_share", recipe.data.anchor_wording_share,
               "prompts in one of data.wordings beside each of these", {0, 100});
+  options.add("data.anchor_plain_share", recipe.data.anchor_plain_share,
+              "benign prompts in one of defend.plain_formats beside each anchor prompt", {0, 100});
   options.add("data.anchor_answer_length", recipe.data.anchor_answer_length, "tokens of their answers", at_least_1);
   defense::bind(options, "align", recipe.align);
   attack::bind(options, "attack", recipe.attack);

@@ -23,6 +23,7 @@ struct DataOptions {
   int64_t anchor_prompts = 400;       ///< benign training prompts whose answers are the anchor; 0: all
   int64_t anchor_answer_length = 16;  ///< tokens of such an answer, at the most
   double anchor_wording_share = 0;    ///< benign prompts in one of the wordings beside each of these
+  double anchor_plain_share = 0;      ///< … and in one of defend.plain_formats
 };
 
 /// What `backburn demo` does beside the stages' own options.

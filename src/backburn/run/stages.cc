@@ -8,6 +8,7 @@
 #include "backburn/defense/refusal_sft.h"
 #include "backburn/model/hugging_face.h"
 #include "backburn/model/peft.h"
+#include "backburn/model/plain_format.h"
 #include "backburn/model/quantized_weights.h"
 #include "backburn/run/examples.h"
 #include "backburn/run/probe.h"
@@ -15,6 +16,8 @@
 
 namespace backburn::run {
 namespace {
+
+constexpr uint64_t plain_stream = 0x706c61696e;
 
 // Writes what training has made of `base`: the merged model and, unless all weights were trained, the adapter.
 void release(const Run& run, const model::Model& base, const train::Learner& learner, const std::string& name) {
@@ -66,26 +69,42 @@ class DefenseLog {
 };
 
 // A model's greedy answers, with a progress bar.
-train::Taught own_answers(const std::string& label, const model::Model& model, const std::vector<text::Prompt>& prompts,
-                          int64_t max_completion_length) {
-  Progress progress(label, static_cast<int64_t>(prompts.size()));
+train::Taught own_answers(const std::string& label, const model::Model& model,
+                          std::vector<std::vector<int32_t>> prompts, int64_t max_completion_length) {
+  Progress progress(label, std::ssize(prompts));
   int64_t done = 0;
-  return eval::greedy_answers(model, model.network(), prompts, max_completion_length,
+  return eval::greedy_answers(model.network(), std::move(prompts), max_completion_length,
                               [&](int64_t answers) { progress.update(done += answers); });
+}
+
+std::vector<std::vector<int32_t>> chat_prompts(const model::Model& model, const std::vector<text::Prompt>& prompts) {
+  std::vector<std::vector<int32_t>> ids;
+  ids.reserve(prompts.size());
+  for (const auto& prompt : prompts) ids.push_back(model::chat_prompt(model, prompt.text));
+  return ids;
 }
 
 }  // namespace
 
 defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& teacher) {
-  auto prompts = eval::evenly(run.data.benign_train, run.recipe.data.anchor_prompts);
+  const auto& data = run.recipe.data;
+  const auto seed = static_cast<uint64_t>(run.recipe.seed);
+  const auto prompts = eval::evenly(run.data.benign_train, data.anchor_prompts);
+  auto asked = chat_prompts(teacher, prompts);
   // What restricted prompts are refused in, benign ones must be answered in.
-  for (size_t i = 0, count = prompts.size(); i < count; ++i) {
-    for (auto& text : text::reworded(prompts[i].text, i, run.data.wordings, run.recipe.data.anchor_wording_share,
-                                     static_cast<uint64_t>(run.recipe.seed))) {
-      prompts.push_back({prompts[i].id, std::move(text), prompts[i].split, prompts[i].group});
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    for (const auto& text : text::reworded(prompts[i].text, i, run.data.wordings, data.anchor_wording_share, seed)) {
+      asked.push_back(model::chat_prompt(teacher, text));
     }
   }
-  return own_answers("benign answers", teacher, prompts, run.recipe.data.anchor_answer_length);
+  const auto formats = model::in_plain_formats(teacher, run.recipe.defend.neutralization.plain_formats);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    for (const size_t which :
+         text::variants_of(i, formats.size(), data.anchor_plain_share, seed, plain_stream, plain_stream)) {
+      asked.push_back(model::chat_prompt(formats[which], prompts[i].text));
+    }
+  }
+  return own_answers("benign answers", teacher, std::move(asked), data.anchor_answer_length);
 }
 
 eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
@@ -96,7 +115,8 @@ eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
                           run.judge,
                           static_cast<uint64_t>(run.recipe.seed)};
   if (options.multiple_choice) inputs.questions = eval::evenly(run.data.questions, options.max_questions);
-  inputs.reference.answers = own_answers("benign reference", original, inputs.benign, options.max_benign_length);
+  inputs.reference.answers =
+      own_answers("benign reference", original, chat_prompts(original, inputs.benign), options.max_benign_length);
   return inputs;
 }
 
