@@ -97,6 +97,7 @@ train::Taught greedy_answers(const model::Network& network, std::vector<std::vec
   options.max_completion_length = max_completion_length;
   options.keep_states = true;
   std::vector<generate::RolloutRequest> requests;
+  requests.reserve(prompts.size());
   for (auto& prompt : prompts) requests.push_back({std::move(prompt), 1, requests.size()});
   auto groups = generate::rollout(network, requests, options, finished);
   std::vector<train::Example> examples;
