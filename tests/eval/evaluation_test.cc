@@ -57,7 +57,7 @@ TEST_F(Asked, AConversationTakesThePlaceOfItsPrompt) {
 }
 
 TEST_F(Asked, PerplexityIsThatOfTheAnswersTokens) {
-  const auto own = greedy_answers(model, model.network(), prompts, 5).examples;
+  const auto own = greedy_answers(model.network(), chat_prompts(model, prompts), 5).examples;
   double sum = 0;
   double tokens = 0;
   for (const double logprob : train::answer_logprobs(model.network(), own)) sum += logprob;
@@ -68,7 +68,7 @@ TEST_F(Asked, PerplexityIsThatOfTheAnswersTokens) {
 }
 
 TEST_F(Asked, GreedyAnswersComeWithTheStatesThatTheModelHasThere) {
-  const auto found = greedy_answers(model, model.network(), prompts, 5);
+  const auto found = greedy_answers(model.network(), chat_prompts(model, prompts), 5);
   const auto wanted = train::taught(model.network(), found.examples);
   ASSERT_EQ(found.states.size(), prompts.size());
   for (size_t i = 0; i < prompts.size(); ++i) {

@@ -13,8 +13,8 @@ namespace backburn::eval {
 namespace {
 
 std::vector<generate::RolloutRequest> requests_for(const model::Model& model, std::span<const text::Prompt> prompts,
-                                                   int64_t num_generations, const Conversations& asked = {},
-                                                   const std::string& answer_prefix = "") {
+                                                   int64_t num_generations, const Conversations& asked,
+                                                   const std::string& answer_prefix) {
   const auto prefix = model.tokenizer.encode(answer_prefix, false);
   std::vector<generate::RolloutRequest> requests;
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -90,6 +90,13 @@ std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const mode
   return answers;
 }
 
+std::vector<std::vector<int32_t>> chat_prompts(const model::Model& model, std::span<const text::Prompt> prompts) {
+  std::vector<std::vector<int32_t>> ids;
+  ids.reserve(prompts.size());
+  for (const auto& prompt : prompts) ids.push_back(model::chat_prompt(model, prompt.text));
+  return ids;
+}
+
 train::Taught greedy_answers(const model::Network& network, std::vector<std::vector<int32_t>> prompts,
                              int64_t max_completion_length, const Finished& finished) {
   generate::RolloutOptions options;
@@ -107,15 +114,6 @@ train::Taught greedy_answers(const model::Network& network, std::vector<std::vec
     states.push_back(at::cat(groups[i][0].states));
   }
   return train::taught(network, std::move(examples), std::move(states));
-}
-
-train::Taught greedy_answers(const model::Model& model, const model::Network& network,
-                             std::span<const text::Prompt> prompts, int64_t max_completion_length,
-                             const Finished& finished) {
-  std::vector<std::vector<int32_t>> ids;
-  ids.reserve(prompts.size());
-  for (const auto& prompt : prompts) ids.push_back(model::chat_prompt(model, prompt.text));
-  return greedy_answers(network, std::move(ids), max_completion_length, finished);
 }
 
 Json Evaluation::to_json() const {
@@ -162,8 +160,10 @@ Evaluation evaluate(const std::string& name, const std::string& label, const mod
   if (!benign.empty()) {
     const bool is_original =
         &model == reference.original && network.adapter == nullptr && network.weights == &model.weights;
-    const auto own = is_original ? reference.answers.examples
-                                 : greedy_answers(model, network, benign, options.max_benign_length, finished).examples;
+    const auto own =
+        is_original
+            ? reference.answers.examples
+            : greedy_answers(network, chat_prompts(model, benign), options.max_benign_length, finished).examples;
     if (is_original) finished(result.benign_prompts);
     for (size_t i = 0; i < own.size(); ++i) {
       const std::string text = model.tokenizer.decode(own[i].answer);

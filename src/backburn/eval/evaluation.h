@@ -53,12 +53,11 @@ std::vector<JudgedAnswer> answer_and_judge(const model::Model& model, const mode
 /// The mean over prompts of the mean score of a prompt's answers, so that the interval counts prompts, not samples.
 Estimate mean_harm(std::span<const JudgedAnswer> answers, size_t prompts);
 
-/// The network's own greedy answers, and the states that led to them: what another network can be held to.
-train::Taught greedy_answers(const model::Model& model, const model::Network& network,
-                             std::span<const text::Prompt> prompts, int64_t max_completion_length,
-                             const Finished& finished = {});
+/// The prompts' token ids, each asked by itself in the model's chat template.
+std::vector<std::vector<int32_t>> chat_prompts(const model::Model& model, std::span<const text::Prompt> prompts);
 
-/// The same for prompts that are token ids already.
+/// The network's own greedy answers to prompts of token ids, and the states that led to them: what another network can
+/// be held to.
 train::Taught greedy_answers(const model::Network& network, std::vector<std::vector<int32_t>> prompts,
                              int64_t max_completion_length, const Finished& finished = {});
 

@@ -8,6 +8,13 @@ namespace {
 // One step, whose figures it returns.
 using OneStep = std::function<Json(train::Learner& learner)>;
 
+std::vector<std::vector<int32_t>> chat_prompts(const model::Model& model, std::span<const TaskQuestion> questions) {
+  std::vector<std::vector<int32_t>> ids;
+  ids.reserve(questions.size());
+  for (const auto& each : questions) ids.push_back(model::chat_prompt(model, each.question));
+  return ids;
+}
+
 OneStep supervised_step(const model::Model& model, std::span<const TaskQuestion> questions,
                         const FinetuneOptions& options, uint64_t seed) {
   std::vector<train::Example> examples;
@@ -26,8 +33,7 @@ OneStep supervised_step(const model::Model& model, std::span<const TaskQuestion>
 
 OneStep grpo_step(const model::Model& model, std::span<const TaskQuestion> questions, const FinetuneOptions& options,
                   uint64_t seed) {
-  std::vector<std::vector<int32_t>> prompts;
-  for (const auto& each : questions) prompts.push_back(model::chat_prompt(model, each.question));
+  auto prompts = chat_prompts(model, questions);
   const auto reward = [questions](const train::Group& group) {
     std::vector<double> rewards;
     for (const auto& text : group.texts) rewards.push_back(is_correct(questions[group.prompt], text) ? 1 : 0);
@@ -59,9 +65,7 @@ BenignTask task_of(const FinetuneOptions& options, uint64_t seed) {
 
 std::vector<bool> answered_correctly(const model::Model& model, const model::Network& network,
                                      std::span<const TaskQuestion> questions, int64_t max_completion_length) {
-  std::vector<text::Prompt> prompts;
-  for (const auto& each : questions) prompts.push_back({"", each.question, "", ""});
-  const auto answers = greedy_answers(model, network, prompts, max_completion_length).examples;
+  const auto answers = greedy_answers(network, chat_prompts(model, questions), max_completion_length).examples;
   std::vector<bool> correct;
   for (size_t i = 0; i < answers.size(); ++i) {
     correct.push_back(is_correct(questions[i], model.tokenizer.decode(answers[i].answer)));

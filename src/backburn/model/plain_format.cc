@@ -1,7 +1,7 @@
 #include "backburn/model/plain_format.h"
 
-#include "backburn/base/error.h"
 #include "backburn/base/json.h"
+#include "backburn/text/wordings.h"
 
 namespace backburn::model {
 namespace {
@@ -13,13 +13,12 @@ std::string quoted(const std::string& text) { return "{{ " + Json(text).dump() +
 
 Model in_plain_format(const Model& model, const std::string& format) {
   if (format.empty()) return model;
-  const size_t place = format.find("{}");
-  if (place == std::string::npos) fail_usage("the plain format \"{}\" has no {{}} where the prompt goes", format);
+  const auto [before, behind] = text::around_prompt(format, "plain format");
   const bool begins_with_bos = !model.tokenizer.with_special_tokens({}).empty();
   const std::string source =
       (begins_with_bos ? "{{ bos_token }}" : "") +
       std::string("{% for message in messages[:-1] %}{{ message['content'] + '\\n\\n' }}{% endfor %}") +
-      quoted(format.substr(0, place)) + "{{ messages[-1]['content'] }}" + quoted(format.substr(place + 2));
+      quoted(before) + "{{ messages[-1]['content'] }}" + quoted(behind);
   Model plain = model;
   plain.chat_template = text::ChatTemplate::parse(source, "plain format");
   return plain;

@@ -77,20 +77,13 @@ train::Taught own_answers(const std::string& label, const model::Model& model,
                               [&](int64_t answers) { progress.update(done += answers); });
 }
 
-std::vector<std::vector<int32_t>> chat_prompts(const model::Model& model, const std::vector<text::Prompt>& prompts) {
-  std::vector<std::vector<int32_t>> ids;
-  ids.reserve(prompts.size());
-  for (const auto& prompt : prompts) ids.push_back(model::chat_prompt(model, prompt.text));
-  return ids;
-}
-
 }  // namespace
 
 defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& teacher) {
   const auto& data = run.recipe.data;
   const auto seed = static_cast<uint64_t>(run.recipe.seed);
   const auto prompts = eval::evenly(run.data.benign_train, data.anchor_prompts);
-  auto asked = chat_prompts(teacher, prompts);
+  auto asked = eval::chat_prompts(teacher, prompts);
   // What restricted prompts are refused in, benign ones must be answered in.
   for (size_t i = 0; i < prompts.size(); ++i) {
     for (const auto& text : text::reworded(prompts[i].text, i, run.data.wordings, data.anchor_wording_share, seed)) {
@@ -116,7 +109,7 @@ eval::EvalInputs eval_inputs(const Run& run, const model::Model& original) {
                           static_cast<uint64_t>(run.recipe.seed)};
   if (options.multiple_choice) inputs.questions = eval::evenly(run.data.questions, options.max_questions);
   inputs.reference.answers =
-      own_answers("benign reference", original, chat_prompts(original, inputs.benign), options.max_benign_length);
+      own_answers("benign reference", original, eval::chat_prompts(original, inputs.benign), options.max_benign_length);
   return inputs;
 }
 

@@ -14,12 +14,17 @@ constexpr uint64_t wording_stream = 0x776f7264;
 
 }  // namespace
 
-std::string worded(const std::string& wording, const std::string& prompt) {
-  const size_t place = wording.find(prompts_place);
+std::pair<std::string, std::string> around_prompt(const std::string& text, const std::string& what) {
+  const size_t place = text.find(prompts_place);
   if (place == std::string::npos) {
-    fail_usage("the wording \"{}\" has no {} where the prompt goes", wording, prompts_place);
+    fail_usage("the {} \"{}\" has no {} where the prompt goes", what, text, prompts_place);
   }
-  return wording.substr(0, place) + prompt + wording.substr(place + prompts_place.size());
+  return {text.substr(0, place), text.substr(place + prompts_place.size())};
+}
+
+std::string worded(const std::string& wording, const std::string& prompt) {
+  const auto [before, behind] = around_prompt(wording, "wording");
+  return before + prompt + behind;
 }
 
 std::vector<size_t> variants_of(size_t index, size_t count, double share, uint64_t seed, uint64_t share_stream,

@@ -2,9 +2,14 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace backburn::text {
+
+/// What stands before and behind the place "{}" where a prompt goes. Errors: no such place (usage); `what` the text is
+/// called there ("wording").
+std::pair<std::string, std::string> around_prompt(const std::string& text, const std::string& what);
 
 /// A prompt in other words, or in another language's frame: `wording` with the prompt where "{}" stands. Errors: a
 /// wording without that place (usage).
