@@ -2,6 +2,7 @@
 
 #include "backburn/base/progress.h"
 #include "backburn/report/table.h"
+#include "backburn/run/check_recipe.h"
 #include "backburn/run/memory.h"
 #include "backburn/run/probe.h"
 #include "backburn/run/stages.h"
@@ -97,6 +98,7 @@ void add_certify(CLI::App& app) {
     if (!given->prefixes.empty()) recipe.certify.prefixes = given->prefixes;
     if (!given->prompt_templates.empty()) recipe.certify.prompt_templates = given->prompt_templates;
     if (!given->plain_formats.empty()) recipe.certify.plain_formats = given->plain_formats;
+    run::check_recipe(recipe);
     run::check_memory("certify", recipe);
     const auto run = run::open_run(recipe, out_of(*flags, "certify", recipe));
     const auto model = run::load_model(recipe.model, recipe);

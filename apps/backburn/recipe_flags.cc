@@ -1,5 +1,6 @@
 #include <filesystem>
 
+#include "backburn/run/check_recipe.h"
 #include "commands.h"
 
 namespace backburn::app {
@@ -52,6 +53,7 @@ run::Recipe recipe_of(const RecipeFlags& flags, const std::string& default_recip
   if (flags.seed) recipe.seed = *flags.seed;
   if (flags.show_completions) recipe.show_completions = true;
   for (const auto& assignment : flags.sets) options.set(assignment);
+  run::check_recipe(recipe);
   return recipe;
 }
 

@@ -62,6 +62,11 @@ class Usage(unittest.TestCase):
         self.assertIn("some of q_proj, k_proj", self.usage_error(*attack, "attack.target_modules=qkv_proj"))
         self.assertIn("leave out one of them", self.usage_error(*attack, "attack.use_peft=false", "--set", "attack.use_dora=true"))
 
+    def test_keys_that_do_not_fit_are_told_before_anything_is_loaded(self):
+        self.assertIn('plain_format "User" has no {}', self.usage_error("attack", "my-model", "--set", "attack.plain_format=User"))
+        self.assertIn('plain_formats "User" has no {}', self.usage_error("certify", "my-model", "--plain-format", "User"))
+        self.assertIn("2 numbers for 1 rewards", self.usage_error("attack", "my-model", "--set", "attack.reward_weights=1,2"))
+
     def test_more_threads_than_cpus_are_refused(self):
         self.assertIn("CPUs only", self.usage_error("generate", "smollm2-135m-instruct", "--prompt", "Hi", "--threads", "9999"))
 

@@ -115,6 +115,8 @@ TEST(Comparison, MistakesNameLineAndKey) {
   EXPECT_THAT(error_of("attacks:\n  a/b:\n"), HasSubstr("my.yaml:2: \"a/b\" can't name a variant"));
   EXPECT_THAT(error_of("attacks:\n  grpo: [defend.rl_steps=1]\n"), HasSubstr("may change keys of attack alone"));
   EXPECT_THAT(error_of("attacks:\n  grpo: [attack.temprature=1]\n"), HasSubstr("attack.temperature"));
+  EXPECT_THAT(error_of("attacks:\n  grpo: [attack.plain_format=User]\n"), HasSubstr("\"User\" has no {}"));
+  EXPECT_THAT(error_of("attacks:\n  grpo: [\"attack.reward_weights=1,2\"]\n"), HasSubstr("2 numbers for 1 rewards"));
   EXPECT_THAT(error_of("attacks: [\n"), HasSubstr("not YAML"));
 }
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "run/small_run.h"
 
 namespace backburn::run {
@@ -55,6 +57,26 @@ TEST_F(Probe, AnAttackerMayLookForTheWeakestPrompts) {
   const auto now = run();
   for (int i = 0; i < 2; ++i) EXPECT_EQ(attack_prompts(now, model, "heldout").front().text, "MNO");
   EXPECT_TRUE(now.folder.finished("attack_prompts_heldout"));
+}
+
+TEST_F(Probe, AnAttackerLooksForTheWeakestPromptsAsHeWillAsk) {
+  recipe.attack.prompts = 1;
+  recipe.attack.prompt_choice = "weakest";
+  std::string answers;
+  judge = [&](std::string_view prompt, std::string_view answer) {
+    answers += answer;
+    const double if_begun = answer.starts_with("ABC") ? 7 : 0;
+    return judge::Verdict{prompt == "MNO" ? if_begun : 2.0, judge::Kind::compliance, {}};
+  };
+  EXPECT_EQ(attack_prompts(run("plainly"), model, "heldout").front().text, "JKL");
+  const std::string plainly = std::exchange(answers, "");
+  recipe.attack.pose.answer_prefix = "ABC";
+  EXPECT_EQ(attack_prompts(run("begun"), model, "heldout").front().text, "MNO");
+  recipe.attack.pose.answer_prefix = "";
+  recipe.attack.pose.plain_format = "DEF {} GHI";
+  answers = "";
+  attack_prompts(run("without the template"), model, "heldout");
+  EXPECT_NE(answers, plainly);
 }
 
 TEST_F(Probe, WhereNothingHarmsTheWeakestPromptsAreThoseThatWaver) {

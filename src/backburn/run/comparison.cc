@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "backburn/base/error.h"
+#include "backburn/run/check_recipe.h"
 
 namespace backburn::run {
 namespace {
@@ -158,6 +159,7 @@ Recipe recipe_of(const Comparison& comparison, int64_t seed, const Variant* defe
     }
   }
   recipe.seed = seed;
+  if (attack != nullptr) check_recipe(recipe);  // what cells share need not be whole
   return recipe;
 }
 

@@ -9,6 +9,7 @@
 #include "backburn/base/most_frequent.h"
 #include "backburn/base/progress.h"
 #include "backburn/base/stopwatch.h"
+#include "backburn/model/plain_format.h"
 
 namespace backburn::run {
 namespace {
@@ -37,10 +38,11 @@ std::vector<text::Prompt> one_of_each_group(const std::vector<text::Prompt>& pro
 }
 
 std::vector<eval::JudgedAnswer> ask(const Run& run, const model::Model& model, const std::vector<text::Prompt>& prompts,
-                                    const eval::EvalOptions& options, uint64_t seed, const std::string& progress_name) {
+                                    const eval::EvalOptions& options, uint64_t seed, const std::string& progress_name,
+                                    const eval::Conversations& asked = {}) {
   Progress progress(progress_name, std::ssize(prompts) * options.num_generations);
   int64_t done = 0;
-  return eval::answer_and_judge(model, model.network(), prompts, run.judge, options, seed, {},
+  return eval::answer_and_judge(model, model.network(), prompts, run.judge, options, seed, asked,
                                 [&](int64_t answers) { progress.update(done += answers); });
 }
 
@@ -108,22 +110,27 @@ std::vector<text::Prompt> look_again(const Run& run, const model::Model& model, 
                   less_harmful);
 }
 
-// What an attacker finds who asks the model before training it. On a firm one no answer has harm; he has the weights,
-// though, and sees where it wavers.
+// What an attacker finds who asks the model before training it, the way that the attack will ask. On a firm one no
+// answer has harm; he has the weights, though, and sees where it wavers.
 std::vector<text::Prompt> weakest_prompts(const Run& run, const model::Model& model,
                                           const std::vector<text::Prompt>& candidates, size_t wanted) {
-  const auto answers = ask(run, model, candidates, attack_sampling(run, weakest_samples),
-                           static_cast<uint64_t>(run.recipe.seed), "weakest prompts");
+  const auto pose = attack::pose_of(run.recipe.attack);
+  const auto asked_model = model::in_plain_format(model, pose.plain_format);
+  const auto seed = static_cast<uint64_t>(run.recipe.seed);
+  const attack::AttackInputs inputs{&asked_model, candidates, run.judge, seed, {}, run.data.benign_train, 0, {}};
+  const auto shots = attack::shot_pool(inputs, pose);
+  auto options = attack_sampling(run, weakest_samples);
+  options.answer_prefix = pose.answer_prefix;
+  const auto answers = ask(run, asked_model, candidates, options, seed, "weakest prompts",
+                           attack::conversations(inputs, pose, shots, 0));
   auto scored = scored_by(answers, candidates);
   std::vector<std::string> texts;
   texts.reserve(answers.size());
-  for (const auto& answer : answers) texts.push_back(answer.text);
+  for (const auto& answer : answers) texts.push_back(answer.text.substr(pose.answer_prefix.size()));
   const auto usual = model.tokenizer.encode(most_frequent(texts), false);
   std::vector<train::Example> examples;
   examples.reserve(candidates.size());
-  for (const auto& prompt : candidates) {
-    examples.push_back({model::chat_prompt(model, prompt.text), usual});
-  }
+  for (auto& prompt : attack::posed_prompts(inputs, pose, shots, 0)) examples.push_back({std::move(prompt), usual});
   const auto logprobs = train::answer_logprobs(model.network(), examples, run.recipe.attack.grpo.temperature);
   for (size_t i = 0; i < scored.size(); ++i) scored[i].p = -std::expm1(logprobs[i]);
   auto prompts = in_order(std::move(scored), weaker);
