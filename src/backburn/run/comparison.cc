@@ -84,6 +84,7 @@ std::vector<Variant> read_variants(const std::string& origin, const std::string&
 template <class Entries>
 std::vector<std::string> names_of(const Entries& entries) {
   std::vector<std::string> names;
+  names.reserve(entries.size());
   for (const auto& entry : entries) names.push_back(entry.name);
   return names;
 }
