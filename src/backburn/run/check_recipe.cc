@@ -19,7 +19,7 @@ void check_recipe(const Recipe& recipe) {
   check_places("defend.plain_formats", recipe.defend.neutralization.plain_formats);
   check_places("certify.plain_formats", recipe.certify.plain_formats);
   check_places("certify.prompt_templates", recipe.certify.prompt_templates);
-  const train::Group nothing_sampled;
+  const train::Group nothing_sampled;  // so that all it does is to check
   attack::weighted_rewards(recipe.attack.reward, {nothing_sampled, {}, 0, 0});
 }
 
