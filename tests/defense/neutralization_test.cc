@@ -65,8 +65,9 @@ TEST_F(Neutralization, TheWeakestPromptRefusesMore) {
 TEST_F(Neutralization, AStoppedRunGoesOnToTheSameBits) {
   inputs.wordings = {"WWVV{}", "{}QQRR", "X{}Y"};  // other ones in each round
   defense.neutralization.wording_share = 1;
-  defense.neutralization.sharpen_steps = 9;  // the restart is in the step behind a checkpoint
-  defense.neutralization.restart_steps = 11;
+  defense.neutralization.sharpen_steps = 9;  // both restarts are in the step behind a checkpoint
+  defense.neutralization.restart_steps = 10;
+  defense.neutralization.restarts = 2;
   const auto whole = run_reward_neutralization(inputs, defense, {});
   const auto folder = std::filesystem::temp_directory_path() / "backburn_neutralization_test";
   std::filesystem::create_directories(folder);
@@ -74,7 +75,7 @@ TEST_F(Neutralization, AStoppedRunGoesOnToTheSameBits) {
   std::filesystem::remove(inputs.checkpoint);
   EXPECT_THROW(run_reward_neutralization(inputs, defense,
                                          [](const DefenseStep& step) {
-                                           if (step.step == 23) throw std::runtime_error("stopped");
+                                           if (step.step == 33) throw std::runtime_error("stopped");
                                          }),
                std::runtime_error);
   const auto resumed = run_reward_neutralization(inputs, defense, {});
@@ -101,6 +102,8 @@ TEST_F(Neutralization, ARestartIsAveragedWithWhatItBeganFrom) {
   EXPECT_LT(moved(5, 1e-12), 1e-9);  // the schedule before it is the same
   // The first step of an AdamW without memory is as long as its rate, whatever the gradient; the mean goes half of it.
   EXPECT_NEAR(moved(1, 0.01), 0.005, 1e-5);
+  options.restarts = 2;  // the second goes on from the first one's mean
+  EXPECT_NEAR(moved(1, 0.01), 0.01, 1e-5);
   options.sharpen_temperatures.clear();
   EXPECT_THROW(run_reward_neutralization(inputs, defense, {}), Error);
 }

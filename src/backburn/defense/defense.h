@@ -48,9 +48,10 @@ struct NeutralizationOptions {
   int64_t sharpen_steps = 40;
   int64_t sharpen_batch = 16;  ///< restricted prompts in a step, half of them the weakest of the round
   /// Then so many steps more at the last temperature, after a warm restart (Loshchilov 2017, arXiv 1608.03983): AdamW's
-  /// memory is cleared, and the rate goes down from restart_learning_rate anew. Released is the mean of the weights
-  /// before them and after them (Izmailov 2018, arXiv 1803.05407). 0: skip.
+  /// memory is cleared, and the rate goes down from restart_learning_rate anew. What is left is the mean of the weights
+  /// before them and after them (Izmailov 2018, arXiv 1803.05407), from which the next restart begins. 0: skip.
   int64_t restart_steps = 0;
+  int64_t restarts = 1;
   double restart_learning_rate = 4e-4;
   /// Attackers may set a system message; a model that saw some in training refuses under others too.
   std::vector<std::string> system_prompts = {

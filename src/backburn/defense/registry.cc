@@ -155,6 +155,7 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   options.add(at + "restart_steps", rn.restart_steps,
               "further steps at the last temperature, from a warm restart, averaged with what was before; 0: none",
               at_least_0);
+  options.add(at + "restarts", rn.restarts, "how often, each from the mean that the one before left", at_least_1);
   options.add(at + "restart_learning_rate", rn.restart_learning_rate, "AdamW's step size in the first of them",
               at_least_0);
   options.add(at + "system_prompts", rn.system_prompts, "system messages of an attacker");

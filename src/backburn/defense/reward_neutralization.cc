@@ -150,7 +150,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
     fail_usage("defend.restart_steps go on at the last of defend.sharpen_temperatures, which is empty; name one");
   }
   const int64_t restart = options.rl_steps + options.sharpen_steps * static_cast<int64_t>(temperatures.size());
-  const int64_t max_steps = restart + options.restart_steps;
+  const int64_t max_steps = restart + options.restarts * options.restart_steps;
   const auto grpo = rl_options(options, restart);
   auto restarted = options.optimizer;
   restarted.learning_rate = options.restart_learning_rate;
@@ -181,7 +181,11 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       step.grad_norm = metrics.grad_norm;
     } else {
       const bool again = learner.step >= restart;
-      if (learner.step == restart) train::restart(learner);
+      const int64_t begin = again ? learner.step - (learner.step - restart) % options.restart_steps : 0;
+      if (again && learner.step == begin) {
+        train::average_with_remembered(learner);
+        train::restart(learner);
+      }
       const double temperature =
           again ? temperatures.back() : temperatures[(learner.step - options.rl_steps) / options.sharpen_steps];
       const int64_t extra = options.sharpen_batch / 2;
@@ -201,7 +205,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       step.phase = fmt::format("{} T={}", again ? "restart" : "sharpen", temperature);
       step.loss = loss.loss;
       step.kl = loss.kl;
-      step.grad_norm = again ? train::update(learner, restarted, {restart, max_steps})
+      step.grad_norm = again ? train::update(learner, restarted, {begin, begin + options.restart_steps})
                              : train::update(learner, options.optimizer, restart);
     }
     step.step = learner.step;
