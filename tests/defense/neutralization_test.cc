@@ -1,7 +1,9 @@
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <stdexcept>
 
@@ -106,6 +108,52 @@ TEST_F(Neutralization, ARestartIsAveragedWithWhatItBeganFrom) {
   EXPECT_NEAR(moved(1, 0.01), 0.01, 1e-5);
   options.sharpen_temperatures.clear();
   EXPECT_THROW(run_reward_neutralization(inputs, defense, {}), Error);
+}
+
+TEST_F(Neutralization, HardAnchorsAreThoseNearestToARefusal) {
+  std::vector<train::Example> benign;
+  for (const char* text : {"UVWX", "XWVU", "ABC", "VUXW", "WXUV", "DEF", "UXVW", "XUWV"}) {
+    benign.push_back({model::chat_prompt(model, text), {60, 61, 2}});
+  }
+  const auto learner = run_reward_neutralization(inputs, defense, {});  // refuses ABC and DEF
+  const auto refusal = answer_ids(model, "NO");
+  const auto nearest = nearest_to_refused(learner, benign, refusal, 9);
+  EXPECT_THAT(nearest, testing::UnorderedElementsAre(2, 5));
+  EXPECT_EQ(nearest_to_refused(learner, benign, refusal, 1), (std::vector<size_t>{nearest.front()}));
+}
+
+TEST_F(Neutralization, HardAnchorsChangeTheStepsThatFollowARound) {
+  auto& options = defense.neutralization;
+  std::vector<train::Example> benign = {inputs.benign.examples.front()};
+  for (const auto& prompt : inputs.restricted) {
+    benign.push_back({model::chat_prompt(model, prompt.text), {60, 61, 2}});
+  }
+  inputs.benign = train::taught(model.network(), benign);
+  options.anchor.anchor_batch = 4;
+  const auto kl_of_second_round = [&] {
+    double sum = 0;
+    run_reward_neutralization(inputs, defense, [&](const DefenseStep& step) { sum += step.step == 11 ? step.kl : 0; });
+    return sum;
+  };
+  const double in_turn = kl_of_second_round();
+  options.hard_anchors = true;
+  EXPECT_GT(kl_of_second_round(), in_turn);
+}
+
+TEST_F(Neutralization, HalfOfAnAnchorsBatchAreTheHardOnes) {
+  std::vector<train::Example> benign;
+  for (const char* text : {"UVW", "UWV", "VUW", "VWU"}) {
+    benign.push_back({model::chat_prompt(model, text), {60, 61, 2}});
+  }
+  auto learner = train::make_learner(model, defense.neutralization.lora, 1);
+  for (auto& each : learner.parameters()) each.detach().fill_(0.1);
+  const auto held = train::taught(model.network(), benign);
+  const std::vector<size_t> hard = {2};
+  auto picked = train::prompts_of_step(4, 2, 0, 6);
+  picked.insert(picked.end(), {2, 2});
+  const double wanted = train::add_anchor_gradient(learner.network(), held, picked, 1);
+  EXPECT_NEAR(add_anchor(learner, held, {.anchor_weight = 1, .anchor_batch = 4}, 5, hard), wanted, 1e-9);
+  EXPECT_GT(std::abs(add_anchor(learner, held, {.anchor_weight = 1, .anchor_batch = 4}, 5) - wanted), 1e-6);
 }
 
 TEST_F(Neutralization, SharesOfThePromptsAreAskedWithABegunAnswer) {

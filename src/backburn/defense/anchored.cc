@@ -9,17 +9,21 @@ std::vector<int32_t> answer_ids(const model::Model& model, const std::string& an
 }
 
 double add_anchor(const train::Learner& learner, const BenignBehaviour& benign, const AnchorOptions& options,
-                  uint64_t seed) {
+                  uint64_t seed, std::span<const size_t> hard) {
   if (benign.examples.empty() || options.anchor_weight == 0) return 0;
-  const auto picked = train::prompts_of_step(benign.examples.size(), options.anchor_batch, learner.step, seed + 1);
+  const int64_t extra = hard.empty() ? 0 : options.anchor_batch / 2;
+  auto picked = train::prompts_of_step(benign.examples.size(), options.anchor_batch - extra, learner.step, seed + 1);
+  if (extra > 0) {
+    for (const size_t i : train::prompts_of_step(hard.size(), extra, learner.step, seed + 2)) picked.push_back(hard[i]);
+  }
   return train::add_anchor_gradient(learner.network(), benign, picked, options.anchor_weight);
 }
 
 StepLoss add_anchored_gradient(const train::Learner& learner, std::span<const train::Example> refusals,
                                double temperature, const BenignBehaviour& benign, const AnchorOptions& anchor,
-                               uint64_t seed) {
+                               uint64_t seed, std::span<const size_t> hard) {
   const double loss = train::add_supervised_gradient(learner.network(), refusals, temperature, 1.0);
-  return {loss, add_anchor(learner, benign, anchor, seed)};
+  return {loss, add_anchor(learner, benign, anchor, seed, hard)};
 }
 
 train::Learner run_supervised(train::Learner learner, const DefenseInputs& inputs, const RefusalSftOptions& options,

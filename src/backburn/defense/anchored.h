@@ -25,13 +25,14 @@ train::Learner tune_on(std::span<const train::Example> examples, const DefenseIn
 /// The token ids of an answer, closed by the model's first stop token.
 std::vector<int32_t> answer_ids(const model::Model& model, const std::string& answer);
 
-/// Adds the anchor's gradient for the learner's step. Returns the KL; 0 with a weight of 0 or without benign answers.
+/// Adds the anchor's gradient for the learner's step, to benign answers in turn; half of the batch to those of `hard`,
+/// where there are any. Returns the KL; 0 with a weight of 0 or without benign answers.
 double add_anchor(const train::Learner& learner, const BenignBehaviour& benign, const AnchorOptions& options,
-                  uint64_t seed);
+                  uint64_t seed, std::span<const size_t> hard = {});
 
 /// Adds both gradients for the learner's step: the refusals' at temperature T, and the anchor's.
 StepLoss add_anchored_gradient(const train::Learner& learner, std::span<const train::Example> refusals,
                                double temperature, const BenignBehaviour& benign, const AnchorOptions& anchor,
-                               uint64_t seed);
+                               uint64_t seed, std::span<const size_t> hard = {});
 
 }  // namespace backburn::defense

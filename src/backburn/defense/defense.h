@@ -94,6 +94,9 @@ struct NeutralizationOptions {
   double simulated_attack_learning_rate = 1e-3;  ///< the attacker's
   double simulated_attack_weight = 1;            ///< of that gradient
   AnchorOptions anchor;
+  /// Whether half of the anchor's batch, while sharpening, are the benign prompts of the round that are likeliest to
+  /// get y*: hard negatives, as sharpen_batch's weakest are hard positives.
+  bool hard_anchors = false;
   train::OptimizerOptions optimizer;
   train::LoraOptions lora;
 };

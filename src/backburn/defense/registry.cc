@@ -178,6 +178,8 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   options.add(at + "simulated_attack_weight", rn.simulated_attack_weight, "weight of what the copy has to learn",
               at_least_0);
   bind(options, prefix, rn.anchor);
+  options.add(at + "hard_anchors", rn.hard_anchors,
+              "hold half of a sharpening step's benign answers where the round's refusals are likeliest");
   train::bind(options, prefix, rn.optimizer);
   train::bind(options, prefix, rn.lora);
 }

@@ -59,19 +59,42 @@ void add_plain(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs, c
   }
 }
 
-// The examples whose answers are least likely at temperature T, a quarter and at most `most`: what an attacker would
-// find first, and where ever fewer of the steps that take everyone in turn have anything left to learn.
-std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<const train::Example> examples,
-                                       double temperature, size_t most) {
-  const auto logprobs = train::answer_logprobs(learner.network(), examples, temperature);
-  std::vector<size_t> order(examples.size());
+// What the steps between two checkpoints show, so that a run that goes on from one does the same.
+struct Round {
+  std::vector<PosedPrompt> posed;
+  std::vector<std::vector<int32_t>> prompts;  // of each posed one
+  std::vector<train::Example> examples;       // … with the refusal
+  std::vector<train::Example> weakest;        // of these; empty: not looked for yet
+  std::vector<size_t> hard;                   // benign examples; empty: as above
+};
+
+Round round_of(std::vector<PosedPrompt> posed, const std::vector<int32_t>& refusal) {
+  Round round;
+  for (const auto& each : posed) {
+    round.prompts.push_back(each.ids);
+    round.examples.push_back({each.ids, refusal});
+  }
+  round.posed = std::move(posed);
+  return round;
+}
+
+// Where the smallest values are, a quarter of all and at most `most`.
+std::vector<size_t> smallest(std::span<const double> values, int64_t most) {
+  std::vector<size_t> order(values.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t left, size_t right) { return logprobs[left] < logprobs[right]; });
-  order.resize(std::min((order.size() + 3) / 4, most));
+  std::stable_sort(order.begin(), order.end(), [&](size_t left, size_t right) { return values[left] < values[right]; });
+  order.resize(std::min((order.size() + 3) / 4, static_cast<size_t>(most)));
+  return order;
+}
+
+// The examples whose answers are least likely at temperature T: what an attacker would find first, and where ever
+// fewer of the steps that take everyone in turn have anything left to learn.
+std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<const train::Example> examples,
+                                       double temperature, int64_t most) {
   std::vector<train::Example> weakest;
-  weakest.reserve(order.size());
-  for (const size_t i : order) weakest.push_back(examples[i]);
+  for (const size_t i : smallest(train::answer_logprobs(learner.network(), examples, temperature), most)) {
+    weakest.push_back(examples[i]);
+  }
   return weakest;
 }
 
@@ -107,6 +130,15 @@ double neutralization_reward(std::span<const int32_t> answer, std::span<const in
   return sum / static_cast<double>(terms.size());
 }
 
+std::vector<size_t> nearest_to_refused(const train::Learner& learner, std::span<const train::Example> examples,
+                                       const std::vector<int32_t>& refusal, int64_t most) {
+  std::vector<train::Example> refused;
+  for (const auto& example : examples) refused.push_back({example.prompt, refusal});
+  auto values = train::answer_logprobs(learner.network(), refused);
+  for (double& value : values) value = -value;
+  return smallest(values, most);
+}
+
 void add_attacked_gradient(const train::Learner& learner, std::span<const train::Example> harmful,
                            std::span<const train::Example> refusals, double temperature, const DefenseOptions& defense,
                            uint64_t seed) {
@@ -128,21 +160,14 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   const auto refusal = answer_ids(*inputs.model, inputs.refusals.front());
   const auto always_posed = posed_prompts(inputs, options);
   const auto formats = model::in_plain_formats(*inputs.model, options.plain_formats);
-  std::vector<PosedPrompt> posed;
-  std::vector<std::vector<int32_t>> prompts;
-  std::vector<train::Example> examples, weakest, harmful;
-  const auto begin_round = [&](int64_t round) {
-    posed = always_posed;
-    add_reworded(posed, inputs, options.wording_share, round);
-    add_plain(posed, inputs, formats, options.plain_format_share, round);
-    prompts.clear();
-    examples.clear();
-    weakest.clear();
-    for (const auto& each : posed) {
-      prompts.push_back(each.ids);
-      examples.push_back({each.ids, refusal});
-    }
+  Round round;
+  const auto begin_round = [&](int64_t number) {
+    auto posed = always_posed;
+    add_reworded(posed, inputs, options.wording_share, number);
+    add_plain(posed, inputs, formats, options.plain_format_share, number);
+    round = round_of(std::move(posed), refusal);
   };
+  std::vector<train::Example> harmful;
   if (options.simulated_attack_steps > 0) harmful = harmful_answers(inputs, defense.harmful);
 
   const auto& temperatures = options.sharpen_temperatures;
@@ -156,7 +181,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   restarted.learning_rate = options.restart_learning_rate;
   const auto reward = [&](const train::Group& group) {
     std::vector<double> rewards;
-    const auto verdicts = inputs.judge(inputs.restricted[posed[group.prompt].restricted].text, group.texts);
+    const auto verdicts = inputs.judge(inputs.restricted[round.posed[group.prompt].restricted].text, group.texts);
     for (size_t i = 0; i < group.texts.size(); ++i) {
       rewards.push_back(neutralization_reward(group.completions[i].ids, refusal,
                                               verdicts[i].kind == judge::Kind::refusal, options.rl_rewards));
@@ -166,7 +191,6 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
 
   train::run_steps(learner, max_steps, inputs.checkpoint, [&] {
     throw_if_stopped();
-    // Rounds begin at the steps of checkpoints, so that a run that goes on from one does the same.
     if (learner.step % train::checkpoint_steps == 0) begin_round(learner.step / train::checkpoint_steps);
     DefenseStep step;
     step.max_steps = max_steps;
@@ -174,7 +198,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       const auto anchor = [&](const model::Network&) {
         return step.kl = add_anchor(learner, inputs.benign, options.anchor, inputs.seed);
       };
-      const auto metrics = train::grpo_step(learner, prompts, grpo, inputs.seed, reward, anchor).metrics;
+      const auto metrics = train::grpo_step(learner, round.prompts, grpo, inputs.seed, reward, anchor).metrics;
       step.phase = "rl";
       step.reward = metrics.reward;
       step.reward_std = metrics.reward_std;
@@ -182,22 +206,26 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
     } else {
       const bool again = learner.step >= restart;
       const int64_t begin = again ? learner.step - (learner.step - restart) % options.restart_steps : 0;
+      const train::Schedule schedule = {begin, again ? begin + options.restart_steps : restart};
       if (again && learner.step == begin) {
         train::average_with_remembered(learner);
         train::restart(learner);
       }
       const double temperature =
           again ? temperatures.back() : temperatures[(learner.step - options.rl_steps) / options.sharpen_steps];
-      const int64_t extra = options.sharpen_batch / 2;
-      if (weakest.empty() && extra > 0) {
-        // No more than a round's steps show: of more, chance would leave the very weakest out.
-        const auto shown = static_cast<size_t>(train::checkpoint_steps * extra);
-        weakest = weakest_of(learner, examples, temperature, shown);
+      // No more than a round's steps show: of more, chance would leave the very weakest out.
+      const int64_t weak = options.sharpen_batch / 2, hard = options.hard_anchors ? options.anchor.anchor_batch / 2 : 0;
+      if (round.weakest.empty() && weak > 0) {
+        round.weakest = weakest_of(learner, round.examples, temperature, train::checkpoint_steps * weak);
       }
-      auto batch = train::examples_of_step(examples, options.sharpen_batch - extra, learner.step, inputs.seed);
-      for (auto& each : train::examples_of_step(weakest, extra, learner.step, inputs.seed + 1))
+      if (round.hard.empty() && hard > 0) {
+        round.hard = nearest_to_refused(learner, inputs.benign.examples, refusal, train::checkpoint_steps * hard);
+      }
+      auto batch = train::examples_of_step(round.examples, options.sharpen_batch - weak, learner.step, inputs.seed);
+      for (auto& each : train::examples_of_step(round.weakest, weak, learner.step, inputs.seed + 1))
         batch.push_back(std::move(each));
-      const auto loss = add_anchored_gradient(learner, batch, temperature, inputs.benign, options.anchor, inputs.seed);
+      const auto loss =
+          add_anchored_gradient(learner, batch, temperature, inputs.benign, options.anchor, inputs.seed, round.hard);
       if (!harmful.empty() && learner.step % options.simulated_attack_interval == 0) {
         add_attacked_gradient(learner, harmful, batch, temperature, defense,
                               random_bits(inputs.seed, attack_stream, static_cast<uint64_t>(learner.step)));
@@ -205,8 +233,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       step.phase = fmt::format("{} T={}", again ? "restart" : "sharpen", temperature);
       step.loss = loss.loss;
       step.kl = loss.kl;
-      step.grad_norm = again ? train::update(learner, restarted, {begin, begin + options.restart_steps})
-                             : train::update(learner, options.optimizer, restart);
+      step.grad_norm = train::update(learner, again ? restarted : options.optimizer, schedule);
     }
     step.step = learner.step;
     if (on_step) on_step(step);

@@ -17,6 +17,10 @@ double neutralization_reward(std::span<const int32_t> answer, std::span<const in
 /// The options of a defense's GRPO, out of the recipe's rl_* keys.
 train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_steps);
 
+/// The examples whose prompts are likeliest to get the refusal now, likeliest first: a quarter, `most` of them at most.
+std::vector<size_t> nearest_to_refused(const train::Learner& learner, std::span<const train::Example> examples,
+                                       const std::vector<int32_t>& refusal, int64_t most);
+
 /// Adds to the learner's gradient that of −ln π_T(refusal) at a copy which an attacker has fine-tuned on `harmful` for
 /// simulated_attack_steps, times simulated_attack_weight: what it takes to refuse after the attack (first order, as
 /// TAR, arXiv 2408.00761).
