@@ -93,7 +93,12 @@ int main(int argc, char** argv) {
       fail_usage("no command is called \"{}\"{}; `backburn --help` lists them", argv[1],
                  hint.empty() ? "" : fmt::format(", did you mean \"{}\"?", hint));
     }
-    app.parse(argc, argv);
+    try {
+      app.parse(argc, argv);
+    } catch (const Error& error) {
+      if (error.exit_code() == 130 && !profile.empty()) write_phases(profile);  // a stopped run has a profile too
+      throw;
+    }
     if (!profile.empty()) write_phases(profile);
     return 0;
   } catch (const CLI::ParseError& error) {

@@ -311,11 +311,13 @@ class Demo(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             out = pathlib.Path(folder, "run")
             command = [BACKBURN, "demo", "--recipe", "smoke", "--seed", "3", "--out", str(out), "--json"]
-            first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            profile = pathlib.Path(folder, "trace.json")
+            first = subprocess.Popen([*command, "--profile", str(profile)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             while first.poll() is None and not (out / "metrics.jsonl").exists():
                 time.sleep(0.2)
             first.send_signal(signal.SIGINT)
             self.assertEqual(first.wait(timeout=300), 130)
+            self.assertTrue(json.loads(profile.read_text())["traceEvents"])
             self.assertIn("the same command goes on", first.communicate()[1])
 
             result = subprocess.run(command, capture_output=True, text=True, timeout=1800)
