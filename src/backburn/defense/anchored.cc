@@ -13,9 +13,7 @@ double add_anchor(const train::Learner& learner, const BenignBehaviour& benign, 
   if (benign.examples.empty() || options.anchor_weight == 0) return 0;
   const int64_t extra = hard.empty() ? 0 : options.anchor_batch / 2;
   auto picked = train::prompts_of_step(benign.examples.size(), options.anchor_batch - extra, learner.step, seed + 1);
-  if (extra > 0) {
-    for (const size_t i : train::prompts_of_step(hard.size(), extra, learner.step, seed + 2)) picked.push_back(hard[i]);
-  }
+  for (const size_t i : train::prompts_of_step(hard.size(), extra, learner.step, seed + 2)) picked.push_back(hard[i]);
   return train::add_anchor_gradient(learner.network(), benign, picked, options.anchor_weight);
 }
 
