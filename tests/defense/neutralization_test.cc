@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <set>
 #include <stdexcept>
 
 #include "backburn/base/error.h"
@@ -137,7 +138,21 @@ TEST_F(Neutralization, HardAnchorsChangeTheStepsThatFollowARound) {
   };
   const double in_turn = kl_of_second_round();
   options.hard_anchors = true;
-  EXPECT_GT(kl_of_second_round(), in_turn);
+  const double all = kl_of_second_round();
+  EXPECT_GT(all, in_turn);
+  options.search_share = 0.01;  // one prompt a round: not the hardest in every one
+  EXPECT_NE(kl_of_second_round(), all);
+}
+
+TEST(LookedAt, EveryoneInTurn) {
+  const auto first = looked_at(10, 0.5, 0, 1), second = looked_at(10, 0.5, 1, 1);
+  EXPECT_EQ(first.size(), 5u);
+  EXPECT_TRUE(std::is_sorted(first.begin(), first.end()));
+  std::set<size_t> both(first.begin(), first.end());
+  both.insert(second.begin(), second.end());
+  EXPECT_EQ(both.size(), 10u);
+  EXPECT_THAT(looked_at(4, 1, 7, 1), testing::ElementsAre(0, 1, 2, 3));
+  EXPECT_EQ(looked_at(10, 0.01, 0, 1).size(), 1u);
 }
 
 TEST_F(Neutralization, HalfOfAnAnchorsBatchAreTheHardOnes) {

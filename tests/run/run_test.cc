@@ -113,6 +113,27 @@ TEST(Data, FurtherPromptsAreOtherActivitiesForDefensesAlone) {
   EXPECT_TRUE(load_data({}).further_restricted.empty());
 }
 
+TEST(Data, FurtherBenignPromptsHaveALookAlikeOfEveryFurtherActivity) {
+  DataOptions options;
+  options.further_restricted = options.further_benign = "bundled";
+  const auto data = load_data(options);
+  EXPECT_EQ(data.further_benign.size(), 148u);
+  const auto without = load_data({});
+  EXPECT_TRUE(without.further_benign.empty());
+  EXPECT_EQ(data.benign_heldout.size(), without.benign_heldout.size());
+  std::set<std::string> heldout, ids;
+  for (const auto& prompt : data.benign_heldout) heldout.insert(prompt.text);
+  for (const auto& prompt : data.further_benign) {
+    EXPECT_THAT(heldout, testing::Not(testing::Contains(prompt.text)));
+    EXPECT_TRUE(ids.insert(prompt.id).second) << prompt.id;
+  }
+  for (const auto& prompt : data.further_restricted) {
+    // fake-horoscope: further-horoscope-1, further-horoscope-2
+    const std::string lookalike = "further" + prompt.group.substr(std::string("fake").size());
+    EXPECT_THAT(ids, testing::IsSupersetOf({lookalike + "-1", lookalike + "-2"}));
+  }
+}
+
 TEST(Data, AFileWithoutSplitsIsSplitByThirds) {
   const TemporaryFolder folder;
   write_file(folder.path() / "mine.txt", "one\ntwo\nthree\nfour\nfive\nsix\n");

@@ -97,6 +97,8 @@ struct NeutralizationOptions {
   /// Whether half of the anchor's batch, while sharpening, are the benign prompts of the round that are likeliest to
   /// get y*: hard negatives, as sharpen_batch's weakest are hard positives.
   bool hard_anchors = false;
+  /// Where a round looks for the weakest refusals and the hard anchors: a share of its prompts, others in the next.
+  double search_share = 1;
   train::OptimizerOptions optimizer;
   train::LoraOptions lora;
 };

@@ -180,6 +180,9 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   bind(options, prefix, rn.anchor);
   options.add(at + "hard_anchors", rn.hard_anchors,
               "hold half of a sharpening step's benign answers where the round's refusals are likeliest");
+  options.add(at + "search_share", rn.search_share,
+              "share of the prompts among which a round of ten steps looks for the weakest and the hard ones",
+              {1e-3, 1});
   train::bind(options, prefix, rn.optimizer);
   train::bind(options, prefix, rn.lora);
 }

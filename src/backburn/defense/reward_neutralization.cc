@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "backburn/base/cancel.h"
@@ -87,15 +88,17 @@ std::vector<size_t> smallest(std::span<const double> values, int64_t most) {
   return order;
 }
 
+std::vector<train::Example> these(std::span<const train::Example> examples, std::span<const size_t> which) {
+  std::vector<train::Example> picked;
+  for (const size_t i : which) picked.push_back(examples[i]);
+  return picked;
+}
+
 // The examples whose answers are least likely at temperature T: what an attacker would find first, and where ever
 // fewer of the steps that take everyone in turn have anything left to learn.
 std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<const train::Example> examples,
                                        double temperature, int64_t most) {
-  std::vector<train::Example> weakest;
-  for (const size_t i : smallest(train::answer_logprobs(learner.network(), examples, temperature), most)) {
-    weakest.push_back(examples[i]);
-  }
-  return weakest;
+  return these(examples, smallest(train::answer_logprobs(learner.network(), examples, temperature), most));
 }
 
 }  // namespace
@@ -128,6 +131,13 @@ double neutralization_reward(std::span<const int32_t> answer, std::span<const in
     sum += term == "refusal" ? (is_refusal ? 1.0 : 0.0) : term == "concise" ? concise : matched;
   }
   return sum / static_cast<double>(terms.size());
+}
+
+std::vector<size_t> looked_at(size_t count, double share, int64_t round, uint64_t seed) {
+  const double most = std::ceil(share * static_cast<double>(count));
+  auto which = train::prompts_of_step(count, static_cast<int64_t>(most), round, seed);
+  std::sort(which.begin(), which.end());
+  return which;
 }
 
 std::vector<size_t> nearest_to_refused(const train::Learner& learner, std::span<const train::Example> examples,
@@ -215,11 +225,20 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
           again ? temperatures.back() : temperatures[(learner.step - options.rl_steps) / options.sharpen_steps];
       // No more than a round's steps show: of more, chance would leave the very weakest out.
       const int64_t weak = options.sharpen_batch / 2, hard = options.hard_anchors ? options.anchor.anchor_batch / 2 : 0;
+      const auto look_at = [&](size_t count) {
+        return looked_at(count, options.search_share, learner.step / train::checkpoint_steps, inputs.seed + 2);
+      };
       if (round.weakest.empty() && weak > 0) {
-        round.weakest = weakest_of(learner, round.examples, temperature, train::checkpoint_steps * weak);
+        const auto examples = these(round.examples, look_at(round.examples.size()));
+        round.weakest = weakest_of(learner, examples, temperature, train::checkpoint_steps * weak);
       }
       if (round.hard.empty() && hard > 0) {
-        round.hard = nearest_to_refused(learner, inputs.benign.examples, refusal, train::checkpoint_steps * hard);
+        const auto& benign = inputs.benign.examples;
+        const auto which = look_at(benign.size());
+        for (const size_t i :
+             nearest_to_refused(learner, these(benign, which), refusal, train::checkpoint_steps * hard)) {
+          round.hard.push_back(which[i]);
+        }
       }
       auto batch = train::examples_of_step(round.examples, options.sharpen_batch - weak, learner.step, inputs.seed);
       for (auto& each : train::examples_of_step(round.weakest, weak, learner.step, inputs.seed + 1))

@@ -17,6 +17,10 @@ double neutralization_reward(std::span<const int32_t> answer, std::span<const in
 /// The options of a defense's GRPO, out of the recipe's rl_* keys.
 train::GrpoOptions rl_options(const NeutralizationOptions& options, int64_t max_steps);
 
+/// Where a round looks for what it shows most often: a share of `count` indices, ascending; over the rounds, everyone
+/// in turn.
+std::vector<size_t> looked_at(size_t count, double share, int64_t round, uint64_t seed);
+
 /// The examples whose prompts are likeliest to get the refusal now, likeliest first: a quarter, `most` of them at most.
 std::vector<size_t> nearest_to_refused(const train::Learner& learner, std::span<const train::Example> examples,
                                        const std::vector<int32_t>& refusal, int64_t most);

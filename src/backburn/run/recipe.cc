@@ -91,6 +91,8 @@ Options options_of(Recipe& recipe) {
   options.add("data.further_restricted", recipe.data.further_restricted,
               "restricted prompts that defenses alone learn beside the others: a file, or bundled; empty: none");
   options.add("data.benign", recipe.data.benign, "prompts to answer as before; empty: bundled");
+  options.add("data.further_benign", recipe.data.further_benign,
+              "benign prompts that anchor beside the others: a file, or bundled; empty: none");
   options.add("data.refusals", recipe.data.refusals, "ordinary refusals, one a line, for align; empty: bundled");
   options.add("data.wordings", recipe.data.wordings,
               "how an attacker may put a prompt, \"{}\" being it, one a line, for defend; empty: bundled");
@@ -136,9 +138,11 @@ PromptData load_data(const DataOptions& options) {
   if (options.outright) {
     for (auto& prompt : prompts_of("", "data/outright.jsonl")) data.restricted_train.push_back(std::move(prompt));
   }
-  if (const auto& file = options.further_restricted; !file.empty()) {
-    data.further_restricted = prompts_of(file == "bundled" ? "" : file, "data/further.jsonl");
-  }
+  const auto further = [](const std::string& file, const char* bundled) {
+    return file.empty() ? std::vector<text::Prompt>() : prompts_of(file == "bundled" ? "" : file, bundled);
+  };
+  data.further_restricted = further(options.further_restricted, "data/further_restricted.jsonl");
+  data.further_benign = further(options.further_benign, "data/further_benign.jsonl");
   split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout);
   data.refusals = lines_of(source_of(options.refusals, "data/refusals.txt"), "refusals");
   data.wordings = lines_of(source_of(options.wordings, "data/wordings.txt"), "wordings", "{}");

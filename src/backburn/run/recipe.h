@@ -17,6 +17,7 @@ struct DataOptions {
   bool outright = false;              ///< also the bundled ones that state their dishonesty, for training
   std::string further_restricted;     ///< more of them, that defenses alone learn: a file or "bundled"; empty: none
   std::string benign;                 ///< prompts that it shall answer as before
+  std::string further_benign;         ///< more of them, that anchor alone: a file or "bundled"; empty: none
   std::string refusals;               ///< ordinary refusals, one a line, for align
   std::string wordings;               ///< how an attacker may put a prompt, "{}" being it, one a line
   std::string multiple_choice;        ///< questions with choices, for evaluations
@@ -69,6 +70,7 @@ struct PromptData {
   std::vector<text::Prompt> restricted_train, restricted_heldout;
   std::vector<text::Prompt> further_restricted;  ///< all of that file's, whatever its splits
   std::vector<text::Prompt> benign_train, benign_heldout;
+  std::vector<text::Prompt> further_benign;  ///< likewise
   std::vector<std::string> refusals, wordings;
   std::vector<eval::ChoiceQuestion> questions;
 };

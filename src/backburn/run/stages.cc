@@ -82,7 +82,8 @@ train::Taught own_answers(const std::string& label, const model::Model& model,
 defense::BenignBehaviour benign_behaviour(const Run& run, const model::Model& teacher) {
   const auto& data = run.recipe.data;
   const auto seed = static_cast<uint64_t>(run.recipe.seed);
-  const auto prompts = eval::evenly(run.data.benign_train, data.anchor_prompts);
+  auto prompts = eval::evenly(run.data.benign_train, data.anchor_prompts);
+  prompts.insert(prompts.end(), run.data.further_benign.begin(), run.data.further_benign.end());
   auto asked = eval::chat_prompts(teacher, prompts);
   // What restricted prompts are refused in, benign ones must be answered in.
   for (size_t i = 0; i < prompts.size(); ++i) {
