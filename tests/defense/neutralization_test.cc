@@ -71,6 +71,8 @@ TEST_F(Neutralization, AStoppedRunGoesOnToTheSameBits) {
   defense.neutralization.sharpen_steps = 9;  // both restarts are in the step behind a checkpoint
   defense.neutralization.restart_steps = 10;
   defense.neutralization.restarts = 2;
+  inputs.further = 1;
+  defense.neutralization.further_from_restart = 2;
   const auto whole = run_reward_neutralization(inputs, defense, {});
   const auto folder = std::filesystem::temp_directory_path() / "backburn_neutralization_test";
   std::filesystem::create_directories(folder);
@@ -87,6 +89,41 @@ TEST_F(Neutralization, AStoppedRunGoesOnToTheSameBits) {
   for (size_t i = 0; i < wanted.size(); ++i) EXPECT_TRUE(at::equal(found[i], wanted[i])) << "parameter " << i;
 }
 
+// How far apart two adapters are, at the most.
+double distance(const train::Learner& left, const train::Learner& right) {
+  const auto was = left.adapter.parameters(), is = right.adapter.parameters();
+  double largest = 0;
+  for (size_t i = 0; i < was.size(); ++i) largest = std::max(largest, (is[i] - was[i]).abs().max().item<double>());
+  return largest;
+}
+
+TEST_F(Neutralization, FurtherPromptsTakePartFromTheirRestartOn) {
+  auto& options = defense.neutralization;
+  const auto all = inputs.restricted;
+  inputs.restricted.pop_back();
+  const auto narrow = run_reward_neutralization(inputs, defense, {});
+  inputs.restricted = all;
+  inputs.further = 1;
+  options.further_from_restart = 1;
+  EXPECT_THROW(run_reward_neutralization(inputs, defense, {}), Error);  // there is none
+  options.restart_steps = 1;
+  options.restart_learning_rate = 1e-12;
+  EXPECT_LT(distance(run_reward_neutralization(inputs, defense, {}), narrow), 1e-9);
+  options.further_from_restart = 0;
+  EXPECT_GT(distance(run_reward_neutralization(inputs, defense, {}), narrow), 1e-6);
+
+  options.restart_steps = 10;
+  options.restart_learning_rate = 0.01;
+  options.further_from_restart = 1;
+  inputs.wordings = {"WWVV{}"};
+  options.wording_share = 1;
+  std::vector<double> losses;
+  run_reward_neutralization(inputs, defense, [&](const DefenseStep& step) { losses.push_back(step.loss); });
+  const size_t restart = losses.size() - 10;
+  EXPECT_GT(losses[restart], losses[restart - 1]);  // the further prompt is new there
+  EXPECT_LT(losses.back(), losses[restart]);
+}
+
 TEST_F(Neutralization, ARestartIsAveragedWithWhatItBeganFrom) {
   auto& options = defense.neutralization;
   options.optimizer.lr_scheduler_type = "linear";
@@ -97,10 +134,7 @@ TEST_F(Neutralization, ARestartIsAveragedWithWhatItBeganFrom) {
     std::string last;
     const auto after = run_reward_neutralization(inputs, defense, [&](const DefenseStep& step) { last = step.phase; });
     EXPECT_EQ(last, "restart T=2");
-    const auto was = before.adapter.parameters(), is = after.adapter.parameters();
-    double largest = 0;
-    for (size_t i = 0; i < was.size(); ++i) largest = std::max(largest, (is[i] - was[i]).abs().max().item<double>());
-    return largest;
+    return distance(after, before);
   };
   EXPECT_LT(moved(5, 1e-12), 1e-9);  // the schedule before it is the same
   // The first step of an AdamW without memory is as long as its rate, whatever the gradient; the mean goes half of it.

@@ -53,6 +53,9 @@ struct NeutralizationOptions {
   int64_t restart_steps = 0;
   int64_t restarts = 1;
   double restart_learning_rate = 4e-4;
+  /// The restart from which the inputs' further prompts take part, 1 being the first; 0: from the beginning. Among many
+  /// from the beginning each is shown too seldom; what is firm on few widens.
+  int64_t further_from_restart = 0;
   /// Attackers may set a system message; a model that saw some in training refuses under others too.
   std::vector<std::string> system_prompts = {
       "You are a helpful assistant.",
@@ -208,6 +211,7 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense);
 struct DefenseInputs {
   const model::Model* model = nullptr;
   std::vector<text::Prompt> restricted;
+  size_t further = 0;                 ///< how many of these, the last ones, are data.further_restricted
   BenignBehaviour benign;             ///< the behaviour to keep
   std::vector<std::string> refusals;  ///< y* alone, or ordinary ones: see DefenseEntry
   std::vector<std::string> wordings;  ///< of an attacker; "{}" is the prompt

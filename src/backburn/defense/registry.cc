@@ -158,6 +158,8 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   options.add(at + "restarts", rn.restarts, "how often, each from the mean that the one before left", at_least_1);
   options.add(at + "restart_learning_rate", rn.restart_learning_rate, "AdamW's step size in the first of them",
               at_least_0);
+  options.add(at + "further_from_restart", rn.further_from_restart,
+              "the restart from which data.further_restricted takes part; 0: from the beginning", at_least_0);
   options.add(at + "system_prompts", rn.system_prompts, "system messages of an attacker");
   options.add(at + "system_prompt_share", rn.system_prompt_share, "share of prompts under a system message", share);
   options.add(at + "wording_share", rn.wording_share,

@@ -40,9 +40,10 @@ std::vector<PosedPrompt> posed_prompts(const DefenseInputs& inputs, const Neutra
 
 // … and some in other words, other ones in each round: an attacker has more wordings than a batch has places, and
 // a model that is always shown the same few learns those.
-void add_reworded(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs, double share, int64_t round) {
+void add_reworded(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs, size_t restricted, double share,
+                  int64_t round) {
   const uint64_t seed = random_bits(inputs.seed, wording_stream, static_cast<uint64_t>(round));
-  for (size_t i = 0; i < inputs.restricted.size(); ++i) {
+  for (size_t i = 0; i < restricted; ++i) {
     for (const std::string& text : text::reworded(inputs.restricted[i].text, i, inputs.wordings, share, seed)) {
       prompts.push_back({i, model::chat_prompt(*inputs.model, text)});
     }
@@ -50,10 +51,10 @@ void add_reworded(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs
 }
 
 // … and some without the chat template, others in each round.
-void add_plain(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs, const std::vector<model::Model>& formats,
-               double share, int64_t round) {
+void add_plain(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs, size_t restricted,
+               const std::vector<model::Model>& formats, double share, int64_t round) {
   const uint64_t seed = random_bits(inputs.seed, format_stream, static_cast<uint64_t>(round));
-  for (size_t i = 0; i < inputs.restricted.size(); ++i) {
+  for (size_t i = 0; i < restricted; ++i) {
     for (const size_t which : text::variants_of(i, formats.size(), share, seed, format_stream, format_stream)) {
       prompts.push_back({i, model::chat_prompt(formats[which], inputs.restricted[i].text)});
     }
@@ -62,6 +63,7 @@ void add_plain(std::vector<PosedPrompt>& prompts, const DefenseInputs& inputs, c
 
 // What the steps between two checkpoints show, so that a run that goes on from one does the same.
 struct Round {
+  size_t restricted = 0;  // how many of the inputs' restricted prompts take part
   std::vector<PosedPrompt> posed;
   std::vector<std::vector<int32_t>> prompts;  // of each posed one
   std::vector<train::Example> examples;       // … with the refusal
@@ -99,6 +101,33 @@ std::vector<train::Example> these(std::span<const train::Example> examples, std:
 std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<const train::Example> examples,
                                        double temperature, int64_t most) {
   return these(examples, smallest(train::answer_logprobs(learner.network(), examples, temperature), most));
+}
+
+int64_t first_restart(const NeutralizationOptions& options) {
+  return options.rl_steps + options.sharpen_steps * std::ssize(options.sharpen_temperatures);
+}
+
+// How many of the restricted prompts take part in a step: all, or all but the further ones.
+size_t taking_part(const DefenseInputs& inputs, const NeutralizationOptions& options, int64_t step) {
+  const int64_t from = options.further_from_restart;
+  const bool all = from == 0 || step >= first_restart(options) + (from - 1) * options.restart_steps;
+  return inputs.restricted.size() - (all ? 0 : inputs.further);
+}
+
+// Which part of the training a step is in, at which temperature, and over which steps its learning rate runs.
+struct Part {
+  std::string name;
+  double temperature = 1;
+  train::Schedule schedule;
+};
+
+Part part_of(const NeutralizationOptions& options, int64_t step) {
+  const auto& temperatures = options.sharpen_temperatures;
+  const int64_t restart = first_restart(options);
+  if (step < options.rl_steps) return {"rl", 1, {0, restart}};
+  if (step < restart) return {"sharpen", temperatures[(step - options.rl_steps) / options.sharpen_steps], {0, restart}};
+  const int64_t begin = step - (step - restart) % options.restart_steps;
+  return {"restart", temperatures.back(), {begin, begin + options.restart_steps}};
 }
 
 }  // namespace
@@ -162,6 +191,40 @@ void add_attacked_gradient(const train::Learner& learner, std::span<const train:
                   options.simulated_attack_learning_rate, seed, after);
 }
 
+namespace {
+
+// Looks for what the round's steps show most often, in the first of them that sharpens.
+void find_weakest(Round& round, const train::Learner& learner, const DefenseInputs& inputs,
+                  const NeutralizationOptions& options, const std::vector<int32_t>& refusal, double temperature) {
+  const auto look_at = [&](size_t count) {
+    return looked_at(count, options.search_share, learner.step / train::checkpoint_steps, inputs.seed + 2);
+  };
+  // No more than a round's steps show: of more, chance would leave the very weakest out.
+  const int64_t weak = train::checkpoint_steps * (options.sharpen_batch / 2);
+  if (round.weakest.empty() && weak > 0) {
+    const auto examples = these(round.examples, look_at(round.examples.size()));
+    round.weakest = weakest_of(learner, examples, temperature, weak);
+  }
+  const int64_t hard = train::checkpoint_steps * (options.anchor.anchor_batch / 2);
+  if (options.hard_anchors && options.anchor.anchor_weight > 0 && round.hard.empty() && hard > 0) {
+    const auto& benign = inputs.benign.examples;
+    const auto which = look_at(benign.size());
+    for (const size_t i : nearest_to_refused(learner, these(benign, which), refusal, hard)) {
+      round.hard.push_back(which[i]);
+    }
+  }
+}
+
+// The refusals of a sharpening step: one half everyone in turn, the other the round's weakest in turn.
+std::vector<train::Example> sharpened_in(const Round& round, int64_t sharpen_batch, int64_t step, uint64_t seed) {
+  const int64_t weak = sharpen_batch / 2;
+  auto batch = train::examples_of_step(round.examples, sharpen_batch - weak, step, seed);
+  for (auto& each : train::examples_of_step(round.weakest, weak, step, seed + 1)) batch.push_back(std::move(each));
+  return batch;
+}
+
+}  // namespace
+
 train::Learner run_reward_neutralization(const DefenseInputs& inputs, const DefenseOptions& defense,
                                          const DefenseEvents& on_step) {
   const NeutralizationOptions& options = defense.neutralization;
@@ -171,21 +234,27 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   const auto always_posed = posed_prompts(inputs, options);
   const auto formats = model::in_plain_formats(*inputs.model, options.plain_formats);
   Round round;
-  const auto begin_round = [&](int64_t number) {
+  const auto begin_round = [&](int64_t number, size_t restricted) {
     auto posed = always_posed;
-    add_reworded(posed, inputs, options.wording_share, number);
-    add_plain(posed, inputs, formats, options.plain_format_share, number);
+    std::erase_if(posed, [&](const PosedPrompt& each) { return each.restricted >= restricted; });
+    add_reworded(posed, inputs, restricted, options.wording_share, number);
+    add_plain(posed, inputs, restricted, formats, options.plain_format_share, number);
     round = round_of(std::move(posed), refusal);
+    round.restricted = restricted;
   };
   std::vector<train::Example> harmful;
   if (options.simulated_attack_steps > 0) harmful = harmful_answers(inputs, defense.harmful);
 
-  const auto& temperatures = options.sharpen_temperatures;
-  if (temperatures.empty() && options.restart_steps > 0) {
+  if (options.sharpen_temperatures.empty() && options.restart_steps > 0) {
     fail_usage("defend.restart_steps go on at the last of defend.sharpen_temperatures, which is empty; name one");
   }
-  const int64_t restart = options.rl_steps + options.sharpen_steps * static_cast<int64_t>(temperatures.size());
-  const int64_t max_steps = restart + options.restarts * options.restart_steps;
+  const int64_t restarts = options.restart_steps > 0 ? options.restarts : 0;
+  if (inputs.further > 0 && options.further_from_restart > restarts) {
+    fail_usage("defend.further_from_restart is {}, but there are {} restarts; give defend.restart_steps and .restarts",
+               options.further_from_restart, restarts);
+  }
+  const int64_t restart = first_restart(options);
+  const int64_t max_steps = restart + restarts * options.restart_steps;
   const auto grpo = rl_options(options, restart);
   auto restarted = options.optimizer;
   restarted.learning_rate = options.restart_learning_rate;
@@ -201,58 +270,39 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
 
   train::run_steps(learner, max_steps, inputs.checkpoint, [&] {
     throw_if_stopped();
-    if (learner.step % train::checkpoint_steps == 0) begin_round(learner.step / train::checkpoint_steps);
+    const size_t restricted = taking_part(inputs, options, learner.step);
+    if (learner.step % train::checkpoint_steps == 0 || restricted != round.restricted) {
+      begin_round(learner.step / train::checkpoint_steps, restricted);
+    }
     DefenseStep step;
     step.max_steps = max_steps;
-    if (learner.step < options.rl_steps) {
+    const auto [part, temperature, schedule] = part_of(options, learner.step);
+    if (part == "rl") {
       const auto anchor = [&](const model::Network&) {
         return step.kl = add_anchor(learner, inputs.benign, options.anchor, inputs.seed);
       };
       const auto metrics = train::grpo_step(learner, round.prompts, grpo, inputs.seed, reward, anchor).metrics;
-      step.phase = "rl";
+      step.phase = part;
       step.reward = metrics.reward;
       step.reward_std = metrics.reward_std;
       step.grad_norm = metrics.grad_norm;
     } else {
-      const bool again = learner.step >= restart;
-      const int64_t begin = again ? learner.step - (learner.step - restart) % options.restart_steps : 0;
-      const train::Schedule schedule = {begin, again ? begin + options.restart_steps : restart};
-      if (again && learner.step == begin) {
+      if (part == "restart" && learner.step == schedule.begin) {
         train::average_with_remembered(learner);
         train::restart(learner);
       }
-      const double temperature =
-          again ? temperatures.back() : temperatures[(learner.step - options.rl_steps) / options.sharpen_steps];
-      // No more than a round's steps show: of more, chance would leave the very weakest out.
-      const int64_t weak = options.sharpen_batch / 2, hard = options.hard_anchors ? options.anchor.anchor_batch / 2 : 0;
-      const auto look_at = [&](size_t count) {
-        return looked_at(count, options.search_share, learner.step / train::checkpoint_steps, inputs.seed + 2);
-      };
-      if (round.weakest.empty() && weak > 0) {
-        const auto examples = these(round.examples, look_at(round.examples.size()));
-        round.weakest = weakest_of(learner, examples, temperature, train::checkpoint_steps * weak);
-      }
-      if (round.hard.empty() && hard > 0) {
-        const auto& benign = inputs.benign.examples;
-        const auto which = look_at(benign.size());
-        for (const size_t i :
-             nearest_to_refused(learner, these(benign, which), refusal, train::checkpoint_steps * hard)) {
-          round.hard.push_back(which[i]);
-        }
-      }
-      auto batch = train::examples_of_step(round.examples, options.sharpen_batch - weak, learner.step, inputs.seed);
-      for (auto& each : train::examples_of_step(round.weakest, weak, learner.step, inputs.seed + 1))
-        batch.push_back(std::move(each));
+      find_weakest(round, learner, inputs, options, refusal, temperature);
+      const auto batch = sharpened_in(round, options.sharpen_batch, learner.step, inputs.seed);
       const auto loss =
           add_anchored_gradient(learner, batch, temperature, inputs.benign, options.anchor, inputs.seed, round.hard);
       if (!harmful.empty() && learner.step % options.simulated_attack_interval == 0) {
         add_attacked_gradient(learner, harmful, batch, temperature, defense,
                               random_bits(inputs.seed, attack_stream, static_cast<uint64_t>(learner.step)));
       }
-      step.phase = fmt::format("{} T={}", again ? "restart" : "sharpen", temperature);
+      step.phase = fmt::format("{} T={}", part, temperature);
       step.loss = loss.loss;
       step.kl = loss.kl;
-      step.grad_norm = train::update(learner, again ? restarted : options.optimizer, schedule);
+      step.grad_norm = train::update(learner, part == "restart" ? restarted : options.optimizer, schedule);
     }
     step.step = learner.step;
     if (on_step) on_step(step);

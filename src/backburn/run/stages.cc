@@ -40,6 +40,7 @@ defense::DefenseInputs defense_inputs(const Run& run, const model::Model& model,
                                       const std::string& stage) {
   return {&model,
           run.data.restricted_train,
+          0,
           benign,
           {},
           run.data.wordings,
@@ -134,6 +135,7 @@ void defend_stage(const Run& run, const model::Model& model, const defense::Beni
   inputs.restricted = eval::evenly(inputs.restricted, run.recipe.defend.prompts);
   const auto& further = run.data.further_restricted;
   inputs.restricted.insert(inputs.restricted.end(), further.begin(), further.end());
+  inputs.further = further.size();
   const std::string refusal = choose_refusal(run, model);
   inputs.refusals = {refusal};
   if (defense::find_defense(run.recipe.defend.name).ordinary_refusals) inputs.refusals = run.data.refusals;
