@@ -250,8 +250,10 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
   }
   const int64_t restarts = options.restart_steps > 0 ? options.restarts : 0;
   if (inputs.further > 0 && options.further_from_restart > restarts) {
-    fail_usage("defend.further_from_restart is {}, but there are {} restarts; give defend.restart_steps and .restarts",
-               options.further_from_restart, restarts);
+    fail_usage(
+        "defend.further_from_restart is {}, but there are {} restarts; raise defend.restarts, with "
+        "defend.restart_steps",
+        options.further_from_restart, restarts);
   }
   const int64_t restart = first_restart(options);
   const int64_t max_steps = restart + restarts * options.restart_steps;
