@@ -103,6 +103,36 @@ std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<
   return these(examples, smallest(train::answer_logprobs(learner.network(), examples, temperature), most));
 }
 
+// Looks for what the round's steps show most often, in the first of them that sharpens.
+void find_weakest(Round& round, const train::Learner& learner, const DefenseInputs& inputs,
+                  const NeutralizationOptions& options, const std::vector<int32_t>& refusal, double temperature) {
+  const auto look_at = [&](size_t count) {
+    return looked_at(count, options.search_share, learner.step / train::checkpoint_steps, inputs.seed + 2);
+  };
+  // No more than a round's steps show: of more, chance would leave the very weakest out.
+  const int64_t weak = train::checkpoint_steps * (options.sharpen_batch / 2);
+  if (round.weakest.empty() && weak > 0) {
+    const auto examples = these(round.examples, look_at(round.examples.size()));
+    round.weakest = weakest_of(learner, examples, temperature, weak);
+  }
+  const int64_t hard = train::checkpoint_steps * (options.anchor.anchor_batch / 2);
+  if (options.hard_anchors && options.anchor.anchor_weight > 0 && round.hard.empty() && hard > 0) {
+    const auto& benign = inputs.benign.examples;
+    const auto which = look_at(benign.size());
+    for (const size_t i : nearest_to_refused(learner, these(benign, which), refusal, hard)) {
+      round.hard.push_back(which[i]);
+    }
+  }
+}
+
+// The refusals of a sharpening step: one half everyone in turn, the other the round's weakest in turn.
+std::vector<train::Example> sharpened_in(const Round& round, int64_t sharpen_batch, int64_t step, uint64_t seed) {
+  const int64_t weak = sharpen_batch / 2;
+  auto batch = train::examples_of_step(round.examples, sharpen_batch - weak, step, seed);
+  for (auto& each : train::examples_of_step(round.weakest, weak, step, seed + 1)) batch.push_back(std::move(each));
+  return batch;
+}
+
 int64_t first_restart(const NeutralizationOptions& options) {
   return options.rl_steps + options.sharpen_steps * std::ssize(options.sharpen_temperatures);
 }
@@ -190,40 +220,6 @@ void add_attacked_gradient(const train::Learner& learner, std::span<const train:
   simulate_attack(learner, harmful, options.simulated_attack_steps, defense.harmful.batch,
                   options.simulated_attack_learning_rate, seed, after);
 }
-
-namespace {
-
-// Looks for what the round's steps show most often, in the first of them that sharpens.
-void find_weakest(Round& round, const train::Learner& learner, const DefenseInputs& inputs,
-                  const NeutralizationOptions& options, const std::vector<int32_t>& refusal, double temperature) {
-  const auto look_at = [&](size_t count) {
-    return looked_at(count, options.search_share, learner.step / train::checkpoint_steps, inputs.seed + 2);
-  };
-  // No more than a round's steps show: of more, chance would leave the very weakest out.
-  const int64_t weak = train::checkpoint_steps * (options.sharpen_batch / 2);
-  if (round.weakest.empty() && weak > 0) {
-    const auto examples = these(round.examples, look_at(round.examples.size()));
-    round.weakest = weakest_of(learner, examples, temperature, weak);
-  }
-  const int64_t hard = train::checkpoint_steps * (options.anchor.anchor_batch / 2);
-  if (options.hard_anchors && options.anchor.anchor_weight > 0 && round.hard.empty() && hard > 0) {
-    const auto& benign = inputs.benign.examples;
-    const auto which = look_at(benign.size());
-    for (const size_t i : nearest_to_refused(learner, these(benign, which), refusal, hard)) {
-      round.hard.push_back(which[i]);
-    }
-  }
-}
-
-// The refusals of a sharpening step: one half everyone in turn, the other the round's weakest in turn.
-std::vector<train::Example> sharpened_in(const Round& round, int64_t sharpen_batch, int64_t step, uint64_t seed) {
-  const int64_t weak = sharpen_batch / 2;
-  auto batch = train::examples_of_step(round.examples, sharpen_batch - weak, step, seed);
-  for (auto& each : train::examples_of_step(round.weakest, weak, step, seed + 1)) batch.push_back(std::move(each));
-  return batch;
-}
-
-}  // namespace
 
 train::Learner run_reward_neutralization(const DefenseInputs& inputs, const DefenseOptions& defense,
                                          const DefenseEvents& on_step) {
