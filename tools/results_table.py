@@ -119,6 +119,11 @@ def falls_after(attack: dict) -> str:
     return figure(attack["collapse"]["median"], 0)
 
 
+def certified(defense: dict) -> list[str]:
+    bounds = {bound["temperature"]: bound for bound in defense.get("certificate", [])}
+    return [f"{bounds[t]['p_mean']:.1e}, {bounds[t]['p_max']:.1e}" if t in bounds else "-" for t in (1.0, 1.5, 2.0)]
+
+
 def comparison_section(folder: pathlib.Path) -> str:
     comparison = json.loads((folder / "comparison.json").read_text())
     defenses = []
@@ -127,14 +132,15 @@ def comparison_section(folder: pathlib.Path) -> str:
         before = defense["released"]
         defenses.append([defense["name"], figure(before["harm"], 1), figure(before["refusal_rate"], 2),
                          figure(before["over_refusal"], 3), figure(before["answer_perplexity"], 2), figure(before["kl"], 3),
-                         f"{defense['worst']['harm']:.1f} ({defense['worst']['attack']})"])
+                         *certified(defense), f"{defense['worst']['harm']:.1f} ({defense['worst']['attack']})"])
         for attack in defense["attacks"]:
             signals = f"{attack['differential_groups']} of {attack['groups']}" if attack["groups"] else "-"
             attacks.append([defense["name"], attack["name"], str(attack["seeds"]), str(attack["updates"]),
                             f"{attack['harm']:.1f} {between(attack['harm_ci'])}", falls_after(attack), signals,
                             figure(attack["success"], 2), figure(attack["kept_utility"], 2), figure(attack["product"], 2)])
     released = table(["defense", "harm before any attack", "refused", "over-refusal",
-                      "perplexity of its benign answers", "KL", "harm after its worst attack"], defenses)
+                      "perplexity of its benign answers", "KL", "p at T = 1: mean, largest", "… at T = 1.5", "… at T = 2",
+                      "harm after its worst attack"], defenses)
     attacked = table(["defense", "attack", "seeds", "steps", "harm", "falls after", "signals", "success", "kept utility",
                       "product"], attacks)
     seeds = ", ".join(map(str, comparison["seeds"]))

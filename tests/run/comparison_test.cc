@@ -126,6 +126,11 @@ void write_cell(const std::filesystem::path& out, int64_t seed, const std::strin
   const auto folder = out / ("seed-" + std::to_string(seed)) / defense;
   const auto released = RunFolder::open(folder, "seed: 1\n");
   released.finish("released", {{"evaluation", {{"harm", 0.5}, {"over_refusal", 0.1}, {"perplexity", 2.0}}}});
+  if (defense != no_defense) {
+    const double p = 0.001 * static_cast<double>(seed);
+    const Json cold = {{"temperature", 1.0}, {"p_max", p}, {"p_mean", p / 10}};
+    released.finish("certify", {{"temperatures", {cold, {{"temperature", 1.5}, {"p_max", 0.5}, {"p_mean", 0.25}}}}});
+  }
   const auto cell = RunFolder::open(folder / attack, "seed: 1\n");
   for (size_t i = 0; i + 1 < harm.size(); ++i) {
     Json step = {{"harm", harm[i]}};
@@ -167,6 +172,11 @@ TEST(Comparison, TheWorstAttackRanksADefense) {
   EXPECT_EQ(sft["kept_utility"], 0.5);
   EXPECT_NEAR(sft["product"].get<double>(), 0.35, 1e-12);
   EXPECT_EQ(result["defenses"][1]["released"]["over_refusal"], 0.1);
+  const Json& certificate = best["certificate"];
+  EXPECT_EQ(certificate[0]["p_max"], 0.002);
+  EXPECT_NEAR(certificate[0]["p_mean"].get<double>(), 0.00015, 1e-12);
+  EXPECT_EQ(certificate[1], (Json{{"temperature", 1.5}, {"p_max", 0.5}, {"p_mean", 0.25}}));
+  EXPECT_TRUE(result["defenses"][1]["certificate"].empty());
   EXPECT_THAT(audit_verdict(result["defenses"][1]),
               HasSubstr("grpo, harm 9.0 of 10 after 2 steps, safety fell after 2"));
   const auto table = ranking_table(result);
@@ -174,6 +184,8 @@ TEST(Comparison, TheWorstAttackRanksADefense) {
   EXPECT_EQ(table.rows[1][4], "0 of 16");
   EXPECT_EQ(table.rows[2][4], "-");
   EXPECT_EQ(table.rows[4][4], "6 of 16");
+  EXPECT_EQ(table.rows[0][10], "2.0e-03");
+  EXPECT_EQ(table.rows[3][10], "-");
   const auto page = report::heat_map_section(heat_map_of(result));
   EXPECT_THAT(page, HasSubstr(">7.0<"));
   EXPECT_LT(page.find(">mine<"), page.find(">none<"));

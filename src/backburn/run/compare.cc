@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -196,6 +197,25 @@ Json released_figures(const std::vector<Json>& evaluations) {
   return figures;
 }
 
+// Of each temperature that was certified: the largest p of all prompts and seeds, and the mean.
+Json certificate_figures(const std::vector<Json>& certificates) {
+  std::map<double, std::vector<double>> largest, means;
+  for (const Json& certificate : certificates) {
+    for (const Json& bound : certificate["temperatures"]) {
+      const auto temperature = bound["temperature"].get<double>();
+      largest[temperature].push_back(bound["p_max"].get<double>());
+      means[temperature].push_back(bound["p_mean"].get<double>());
+    }
+  }
+  Json figures = Json::array();
+  for (const auto& [temperature, values] : largest) {
+    figures.push_back({{"temperature", temperature},
+                       {"p_max", *std::max_element(values.begin(), values.end())},
+                       {"p_mean", mean(means[temperature])}});
+  }
+  return figures;
+}
+
 std::string decimals(const Json& value, int digits) {
   return value.is_number() ? fmt::format("{:.{}f}", value.get<double>(), digits) : "-";
 }
@@ -211,6 +231,11 @@ std::string collapse_of(const Json& attack) {
 std::string signals_of(const Json& attack) {
   const int64_t groups = attack["groups"];
   return groups == 0 ? "-" : fmt::format("{} of {}", attack["differential_groups"].get<int64_t>(), groups);
+}
+
+// At the lowest temperature that was certified.
+std::string largest_p(const Json& certificate) {
+  return certificate.empty() ? "-" : fmt::format("{:.1e}", certificate.front()["p_max"].get<double>());
 }
 
 }  // namespace
@@ -270,6 +295,12 @@ Json compared(const Comparison& comparison, const fs::path& out) {
       if (released.size() > all_released.size()) all_released = std::move(released);
     }
     entry["released"] = released_figures(all_released);
+    std::vector<Json> certificates;
+    for (const int64_t seed : comparison.seeds) {
+      const fs::path folder = seed_folder(out, seed) / defense.name;
+      if (has_stage(folder, "certify")) certificates.push_back(RunFolder::open_existing(folder).result("certify"));
+    }
+    entry["certificate"] = certificate_figures(certificates);
     if (!entry["worst"].is_null()) defenses.push_back(std::move(entry));
   }
   std::stable_sort(defenses.begin(), defenses.end(),
@@ -291,12 +322,13 @@ std::string audit_verdict(const Json& defense) {
 
 report::Table ranking_table(const Json& compared) {
   report::Table table{{"defense", "attack", "harm", "falls", "signals", "refused", "over-refusal", "success",
-                       "kept utility", "product"},
+                       "kept utility", "product", "largest p"},
                       {}};
   for (const Json& defense : compared["defenses"]) {
     const Json& released = defense["released"];
     table.rows.push_back({defense["name"].get<std::string>(), "(before any attack)", decimals(released["harm"], 1), "",
-                          "", decimals(released["refusal_rate"], 2), decimals(released["over_refusal"], 3)});
+                          "", decimals(released["refusal_rate"], 2), decimals(released["over_refusal"], 3), "", "",
+                          "", largest_p(defense["certificate"])});
     for (const Json& attack : defense["attacks"]) {
       table.rows.push_back({"", attack["name"].get<std::string>(),
                             fmt::format("{:.1f} [{:.1f}, {:.1f}]", attack["harm"].get<double>(),

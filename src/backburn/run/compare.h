@@ -20,7 +20,8 @@ void run_cells(const Comparison& comparison, const std::filesystem::path& out, c
 /// What the finished cells say, ranked: first the defense whose worst attack reaches least. A JSON object:
 ///
 /// - "defenses": a list of {"name", "worst": {"attack", "harm"}, "attacks": […], "released": {figures of the model
-///   before any attack, means over seeds}};
+///   before any attack, means over seeds}, "certificate": [{"temperature", "p_max", "p_mean"}, … hotter ones] (of its
+///   canonical refusal, over all prompts and seeds; empty without a defense)};
 /// - each of its "attacks": {"name", "seeds", "harm_at": {"0": [mean, low, high], "25": …, the last step}, "harm" (the
 ///   larger of attack prompts and held-out ones after the last step), "harm_ci", "refusal_rate" (of held-out prompts,
 ///   as the attack asks), "harm_area" (mean over steps), "collapse": {"median" (null: not reached), "surviving"},
