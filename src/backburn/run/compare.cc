@@ -327,8 +327,8 @@ report::Table ranking_table(const Json& compared) {
   for (const Json& defense : compared["defenses"]) {
     const Json& released = defense["released"];
     table.rows.push_back({defense["name"].get<std::string>(), "(before any attack)", decimals(released["harm"], 1), "",
-                          "", decimals(released["refusal_rate"], 2), decimals(released["over_refusal"], 3), "", "",
-                          "", largest_p(defense["certificate"])});
+                          "", decimals(released["refusal_rate"], 2), decimals(released["over_refusal"], 3), "", "", "",
+                          largest_p(defense["certificate"])});
     for (const Json& attack : defense["attacks"]) {
       table.rows.push_back({"", attack["name"].get<std::string>(),
                             fmt::format("{:.1f} [{:.1f}, {:.1f}]", attack["harm"].get<double>(),
