@@ -141,6 +141,8 @@ TEST_F(Neutralization, ARestartIsAveragedWithWhatItBeganFrom) {
   EXPECT_NEAR(moved(1, 0.01), 0.005, 1e-5);
   options.restarts = 2;  // the second goes on from the first one's mean
   EXPECT_NEAR(moved(1, 0.01), 0.01, 1e-5);
+  options.restart_average = false;
+  EXPECT_NEAR(moved(1, 0.01), 0.02, 1e-5);
   options.sharpen_temperatures.clear();
   EXPECT_THROW(run_reward_neutralization(inputs, defense, {}), Error);
 }

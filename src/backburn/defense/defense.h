@@ -48,13 +48,16 @@ struct NeutralizationOptions {
   int64_t sharpen_steps = 40;
   int64_t sharpen_batch = 16;  ///< restricted prompts in a step, half of them the weakest of the round
   /// Then so many steps more at the last temperature, after a warm restart (Loshchilov 2017, arXiv 1608.03983): AdamW's
-  /// memory is cleared, and the rate goes down from restart_learning_rate anew. What is left is the mean of the weights
-  /// before them and after them (Izmailov 2018, arXiv 1803.05407), from which the next restart begins. 0: skip.
+  /// memory is cleared, and the rate goes down from restart_learning_rate anew. 0: skip.
   int64_t restart_steps = 0;
   int64_t restarts = 1;
   double restart_learning_rate = 4e-4;
+  /// Whether the mean of the weights before a restart and after it is left, from which the next one begins (Izmailov
+  /// 2018, arXiv 1803.05407), or the weights after it. The mean mends single weak prompts with little drift; of what a
+  /// long restart has learnt it takes most back.
+  bool restart_average = true;
   /// The restart from which the inputs' further prompts take part, 1 being the first; 0: from the beginning. Among many
-  /// from the beginning each is shown too seldom; what is firm on few widens.
+  /// from the beginning each is likely shown too seldom; what is firm on few widens.
   int64_t further_from_restart = 0;
   /// Attackers may set a system message; a model that saw some in training refuses under others too.
   std::vector<std::string> system_prompts = {
@@ -211,13 +214,13 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense);
 struct DefenseInputs {
   const model::Model* model = nullptr;
   std::vector<text::Prompt> restricted;
-  size_t further = 0;                 ///< how many of these, the last ones, are data.further_restricted
   BenignBehaviour benign;             ///< the behaviour to keep
   std::vector<std::string> refusals;  ///< y* alone, or ordinary ones: see DefenseEntry
   std::vector<std::string> wordings;  ///< of an attacker; "{}" is the prompt
   judge::Judge judge;
   uint64_t seed = 0;
   std::filesystem::path checkpoint;  ///< resume from here; the caller removes it in the end; empty: none
+  size_t further = 0;                ///< how many of the restricted, the last ones, are data.further_restricted
 };
 
 /// One step as it is told to an observer.

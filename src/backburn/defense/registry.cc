@@ -153,9 +153,10 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   options.add(at + "sharpen_steps", rn.sharpen_steps, "steps at each of them; 0: no sharpening", at_least_0);
   options.add(at + "sharpen_batch", rn.sharpen_batch, "restricted prompts in a step", at_least_1);
   options.add(at + "restart_steps", rn.restart_steps,
-              "further steps at the last temperature, from a warm restart, averaged with what was before; 0: none",
-              at_least_0);
-  options.add(at + "restarts", rn.restarts, "how often, each from the mean that the one before left", at_least_1);
+              "further steps at the last temperature, from a warm restart; 0: none", at_least_0);
+  options.add(at + "restarts", rn.restarts, "how often, each from what the one before left", at_least_1);
+  options.add(at + "restart_average", rn.restart_average,
+              "whether one leaves the mean of the weights before and after it, or those after it");
   options.add(at + "restart_learning_rate", rn.restart_learning_rate, "AdamW's step size in the first of them",
               at_least_0);
   options.add(at + "further_from_restart", rn.further_from_restart,

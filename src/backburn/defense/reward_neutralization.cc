@@ -90,17 +90,11 @@ std::vector<size_t> smallest(std::span<const double> values, int64_t most) {
   return order;
 }
 
-std::vector<train::Example> these(std::span<const train::Example> examples, std::span<const size_t> which) {
-  std::vector<train::Example> picked;
-  for (const size_t i : which) picked.push_back(examples[i]);
-  return picked;
-}
-
 // The examples whose answers are least likely at temperature T: what an attacker would find first, and where ever
 // fewer of the steps that take everyone in turn have anything left to learn.
 std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<const train::Example> examples,
                                        double temperature, int64_t most) {
-  return these(examples, smallest(train::answer_logprobs(learner.network(), examples, temperature), most));
+  return train::these(examples, smallest(train::answer_logprobs(learner.network(), examples, temperature), most));
 }
 
 // Looks for what the round's steps show most often, in the first of them that sharpens.
@@ -112,14 +106,14 @@ void find_weakest(Round& round, const train::Learner& learner, const DefenseInpu
   // No more than a round's steps show: of more, chance would leave the very weakest out.
   const int64_t weak = train::checkpoint_steps * (options.sharpen_batch / 2);
   if (round.weakest.empty() && weak > 0) {
-    const auto examples = these(round.examples, look_at(round.examples.size()));
+    const auto examples = train::these(round.examples, look_at(round.examples.size()));
     round.weakest = weakest_of(learner, examples, temperature, weak);
   }
   const int64_t hard = train::checkpoint_steps * (options.anchor.anchor_batch / 2);
   if (options.hard_anchors && options.anchor.anchor_weight > 0 && round.hard.empty() && hard > 0) {
     const auto& benign = inputs.benign.examples;
     const auto which = look_at(benign.size());
-    for (const size_t i : nearest_to_refused(learner, these(benign, which), refusal, hard)) {
+    for (const size_t i : nearest_to_refused(learner, train::these(benign, which), refusal, hard)) {
       round.hard.push_back(which[i]);
     }
   }
@@ -288,6 +282,7 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
       if (part == "restart" && learner.step == schedule.begin) {
         train::average_with_remembered(learner);
         train::restart(learner);
+        if (!options.restart_average) learner.remembered.clear();
       }
       find_weakest(round, learner, inputs, options, refusal, temperature);
       const auto batch = sharpened_in(round, options.sharpen_batch, learner.step, inputs.seed);

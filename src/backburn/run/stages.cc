@@ -40,7 +40,6 @@ defense::DefenseInputs defense_inputs(const Run& run, const model::Model& model,
                                       const std::string& stage) {
   return {&model,
           run.data.restricted_train,
-          0,
           benign,
           {},
           run.data.wordings,

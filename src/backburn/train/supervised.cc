@@ -111,10 +111,15 @@ Example written_example(const model::Model& model, std::vector<int32_t> prompt, 
   return {std::move(prompt), std::move(ids)};
 }
 
-std::vector<Example> examples_of_step(std::span<const Example> examples, int64_t batch, int64_t step, uint64_t seed) {
+std::vector<Example> these(std::span<const Example> examples, std::span<const size_t> which) {
   std::vector<Example> picked;
-  for (const size_t i : prompts_of_step(examples.size(), batch, step, seed)) picked.push_back(examples[i]);
+  picked.reserve(which.size());
+  for (const size_t i : which) picked.push_back(examples[i]);
   return picked;
+}
+
+std::vector<Example> examples_of_step(std::span<const Example> examples, int64_t batch, int64_t step, uint64_t seed) {
+  return these(examples, prompts_of_step(examples.size(), batch, step, seed));
 }
 
 double add_supervised_gradient(const model::Network& network, std::span<const Example> examples, double temperature,

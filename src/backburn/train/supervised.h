@@ -18,6 +18,9 @@ struct Example {
 /// A written answer to a prompt, closed by the model's first stop token.
 Example written_example(const model::Model& model, std::vector<int32_t> prompt, const std::string& answer);
 
+/// Those of the examples, in that order.
+std::vector<Example> these(std::span<const Example> examples, std::span<const size_t> which);
+
 /// The examples of step `step`, everyone in turn (see prompts_of_step).
 std::vector<Example> examples_of_step(std::span<const Example> examples, int64_t batch, int64_t step, uint64_t seed);
 
