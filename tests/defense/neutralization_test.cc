@@ -178,6 +178,24 @@ TEST_F(Neutralization, HardAnchorsChangeTheStepsThatFollowARound) {
   EXPECT_GT(all, in_turn);
   options.search_share = 0.01;  // one prompt a round: not the hardest in every one
   EXPECT_NE(kl_of_second_round(), all);
+  options.search_share = 1;
+  options.hard_anchors_from_restart = 1;
+  EXPECT_THROW(kl_of_second_round(), Error);  // there is none
+  options.restart_steps = 1;
+  EXPECT_EQ(kl_of_second_round(), in_turn);
+}
+
+TEST_F(Neutralization, ARestartShowsItsWeakestSeveralTimes) {
+  auto& options = defense.neutralization;
+  options.restart_steps = 10;
+  const auto last_loss = [&] {
+    double loss = 0;
+    run_reward_neutralization(inputs, defense, [&](const DefenseStep& step) { loss = step.loss; });
+    return loss;
+  };
+  const double once = last_loss();
+  options.restart_showings = 1000;  // the very weakest alone
+  EXPECT_NE(last_loss(), once);
 }
 
 TEST(LookedAt, EveryoneInTurn) {

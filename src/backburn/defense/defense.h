@@ -59,6 +59,9 @@ struct NeutralizationOptions {
   /// The restart from which the inputs' further prompts take part, 1 being the first; 0: from the beginning. Among many
   /// from the beginning each is likely shown too seldom; what is firm on few widens.
   int64_t further_from_restart = 0;
+  /// How often a round of a restart shows each of its weakest prompts: at 1, as many as its steps have room for once,
+  /// at 4 a quarter of them. Where most are firm already, few are worth showing, and once is too seldom.
+  int64_t restart_showings = 1;
   /// Attackers may set a system message; a model that saw some in training refuses under others too.
   std::vector<std::string> system_prompts = {
       "You are a helpful assistant.",
@@ -103,6 +106,8 @@ struct NeutralizationOptions {
   /// Whether half of the anchor's batch, while sharpening, are the benign prompts of the round that are likeliest to
   /// get y*: hard negatives, as sharpen_batch's weakest are hard positives.
   bool hard_anchors = false;
+  /// The restart from which they are looked for, as above: the search takes as long as that for the weakest.
+  int64_t hard_anchors_from_restart = 0;
   /// Where a round looks for the weakest refusals and the hard anchors: a share of its prompts, others in the next.
   double search_share = 1;
   train::OptimizerOptions optimizer;

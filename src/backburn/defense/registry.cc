@@ -161,6 +161,8 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
               at_least_0);
   options.add(at + "further_from_restart", rn.further_from_restart,
               "the restart from which data.further_restricted takes part; 0: from the beginning", at_least_0);
+  options.add(at + "restart_showings", rn.restart_showings,
+              "how often a round of ten steps shows each of its weakest prompts in a restart", at_least_1);
   options.add(at + "system_prompts", rn.system_prompts, "system messages of an attacker");
   options.add(at + "system_prompt_share", rn.system_prompt_share, "share of prompts under a system message", share);
   options.add(at + "wording_share", rn.wording_share,
@@ -183,6 +185,8 @@ void bind(Options& options, const std::string& prefix, DefenseOptions& defense) 
   bind(options, prefix, rn.anchor);
   options.add(at + "hard_anchors", rn.hard_anchors,
               "hold half of a sharpening step's benign answers where the round's refusals are likeliest");
+  options.add(at + "hard_anchors_from_restart", rn.hard_anchors_from_restart,
+              "the restart from which it does; 0: from the beginning", at_least_0);
   options.add(at + "search_share", rn.search_share,
               "share of the prompts among which a round of ten steps looks for the weakest and the hard ones",
               {1e-3, 1});

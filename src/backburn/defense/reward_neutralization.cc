@@ -97,6 +97,21 @@ std::vector<train::Example> weakest_of(const train::Learner& learner, std::span<
   return train::these(examples, smallest(train::answer_logprobs(learner.network(), examples, temperature), most));
 }
 
+int64_t first_restart(const NeutralizationOptions& options) {
+  return options.rl_steps + options.sharpen_steps * std::ssize(options.sharpen_temperatures);
+}
+
+// Whether a step is in the restart `from` or behind it; 0: every step is.
+bool reached(int64_t from, const NeutralizationOptions& options, int64_t step) {
+  return from == 0 || step >= first_restart(options) + (from - 1) * options.restart_steps;
+}
+
+void check_reached(const std::string& key, int64_t from, int64_t restarts) {
+  if (from <= restarts) return;
+  fail_usage("defend.{} is {}, but there are {} restarts; raise defend.restarts, with defend.restart_steps", key, from,
+             restarts);
+}
+
 // Looks for what the round's steps show most often, in the first of them that sharpens.
 void find_weakest(Round& round, const train::Learner& learner, const DefenseInputs& inputs,
                   const NeutralizationOptions& options, const std::vector<int32_t>& refusal, double temperature) {
@@ -104,13 +119,15 @@ void find_weakest(Round& round, const train::Learner& learner, const DefenseInpu
     return looked_at(count, options.search_share, learner.step / train::checkpoint_steps, inputs.seed + 2);
   };
   // No more than a round's steps show: of more, chance would leave the very weakest out.
-  const int64_t weak = train::checkpoint_steps * (options.sharpen_batch / 2);
+  const int64_t showings = reached(1, options, learner.step) ? options.restart_showings : 1;
+  const int64_t weak = (train::checkpoint_steps * (options.sharpen_batch / 2) + showings - 1) / showings;
   if (round.weakest.empty() && weak > 0) {
     const auto examples = train::these(round.examples, look_at(round.examples.size()));
     round.weakest = weakest_of(learner, examples, temperature, weak);
   }
   const int64_t hard = train::checkpoint_steps * (options.anchor.anchor_batch / 2);
-  if (options.hard_anchors && options.anchor.anchor_weight > 0 && round.hard.empty() && hard > 0) {
+  const bool look = options.hard_anchors && reached(options.hard_anchors_from_restart, options, learner.step);
+  if (look && options.anchor.anchor_weight > 0 && round.hard.empty() && hard > 0) {
     const auto& benign = inputs.benign.examples;
     const auto which = look_at(benign.size());
     for (const size_t i : nearest_to_refused(learner, train::these(benign, which), refusal, hard)) {
@@ -127,15 +144,9 @@ std::vector<train::Example> sharpened_in(const Round& round, int64_t sharpen_bat
   return batch;
 }
 
-int64_t first_restart(const NeutralizationOptions& options) {
-  return options.rl_steps + options.sharpen_steps * std::ssize(options.sharpen_temperatures);
-}
-
 // How many of the restricted prompts take part in a step: all, or all but the further ones.
 size_t taking_part(const DefenseInputs& inputs, const NeutralizationOptions& options, int64_t step) {
-  const int64_t from = options.further_from_restart;
-  const bool all = from == 0 || step >= first_restart(options) + (from - 1) * options.restart_steps;
-  return inputs.restricted.size() - (all ? 0 : inputs.further);
+  return inputs.restricted.size() - (reached(options.further_from_restart, options, step) ? 0 : inputs.further);
 }
 
 // Which part of the training a step is in, at which temperature, and over which steps its learning rate runs.
@@ -239,12 +250,8 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
     fail_usage("defend.restart_steps go on at the last of defend.sharpen_temperatures, which is empty; name one");
   }
   const int64_t restarts = options.restart_steps > 0 ? options.restarts : 0;
-  if (inputs.further > 0 && options.further_from_restart > restarts) {
-    fail_usage(
-        "defend.further_from_restart is {}, but there are {} restarts; raise defend.restarts, with "
-        "defend.restart_steps",
-        options.further_from_restart, restarts);
-  }
+  if (inputs.further > 0) check_reached("further_from_restart", options.further_from_restart, restarts);
+  if (options.hard_anchors) check_reached("hard_anchors_from_restart", options.hard_anchors_from_restart, restarts);
   const int64_t restart = first_restart(options);
   const int64_t max_steps = restart + restarts * options.restart_steps;
   const auto grpo = rl_options(options, restart);
@@ -281,8 +288,8 @@ train::Learner run_reward_neutralization(const DefenseInputs& inputs, const Defe
     } else {
       if (part == "restart" && learner.step == schedule.begin) {
         train::average_with_remembered(learner);
-        train::restart(learner);
-        if (!options.restart_average) learner.remembered.clear();
+        train::clear_optimizer_memory(learner);
+        if (options.restart_average) train::remember(learner);
       }
       find_weakest(round, learner, inputs, options, refusal, temperature);
       const auto batch = sharpened_in(round, options.sharpen_batch, learner.step, inputs.seed);

@@ -275,16 +275,11 @@ Json compared(const Comparison& comparison, const fs::path& out) {
   Json defenses = Json::array();
   for (const Variant& defense : comparison.defenses) {
     Json entry = {{"name", defense.name}, {"attacks", Json::array()}, {"worst", nullptr}};
-    std::vector<Json> all_released;
     for (const Variant& attack : comparison.attacks) {
       std::vector<Outcome> outcomes;
-      std::vector<Json> released;
       for (const int64_t seed : comparison.seeds) {
-        const fs::path folder = seed_folder(out, seed) / defense.name;
-        auto outcome = read_outcome(folder / attack.name);
-        if (!outcome) continue;
-        outcomes.push_back(std::move(*outcome));
-        released.push_back(RunFolder::open_existing(folder).result("released")["evaluation"]);
+        auto outcome = read_outcome(seed_folder(out, seed) / defense.name / attack.name);
+        if (outcome) outcomes.push_back(std::move(*outcome));
       }
       if (outcomes.empty()) continue;
       const Json summary = summary_of(attack.name, outcomes);
@@ -292,14 +287,16 @@ Json compared(const Comparison& comparison, const fs::path& out) {
         entry["worst"] = {{"attack", attack.name}, {"harm", summary["harm"]}};
       }
       entry["attacks"].push_back(summary);
-      if (released.size() > all_released.size()) all_released = std::move(released);
     }
-    entry["released"] = released_figures(all_released);
-    std::vector<Json> certificates;
+    std::vector<Json> released, certificates;
     for (const int64_t seed : comparison.seeds) {
       const fs::path folder = seed_folder(out, seed) / defense.name;
+      if (has_stage(folder, "released")) {
+        released.push_back(RunFolder::open_existing(folder).result("released")["evaluation"]);
+      }
       if (has_stage(folder, "certify")) certificates.push_back(RunFolder::open_existing(folder).result("certify"));
     }
+    entry["released"] = released_figures(released);
     entry["certificate"] = certificate_figures(certificates);
     if (!entry["worst"].is_null()) defenses.push_back(std::move(entry));
   }
@@ -322,13 +319,18 @@ std::string audit_verdict(const Json& defense) {
 
 report::Table ranking_table(const Json& compared) {
   report::Table table{{"defense", "attack", "harm", "falls", "signals", "refused", "over-refusal", "success",
-                       "kept utility", "product", "largest p"},
+                       "kept utility", "product"},
                       {}};
+  const auto& all = compared["defenses"];  // an audit certifies none
+  const bool certified =
+      std::any_of(all.begin(), all.end(), [](const Json& defense) { return !defense["certificate"].empty(); });
+  if (certified) table.header.push_back("largest p");
   for (const Json& defense : compared["defenses"]) {
     const Json& released = defense["released"];
     table.rows.push_back({defense["name"].get<std::string>(), "(before any attack)", decimals(released["harm"], 1), "",
-                          "", decimals(released["refusal_rate"], 2), decimals(released["over_refusal"], 3), "", "", "",
-                          largest_p(defense["certificate"])});
+                          "", decimals(released["refusal_rate"], 2), decimals(released["over_refusal"], 3), "", "",
+                          ""});
+    if (certified) table.rows.back().push_back(largest_p(defense["certificate"]));
     for (const Json& attack : defense["attacks"]) {
       table.rows.push_back({"", attack["name"].get<std::string>(),
                             fmt::format("{:.1f} [{:.1f}, {:.1f}]", attack["harm"].get<double>(),

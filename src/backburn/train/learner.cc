@@ -110,8 +110,9 @@ double update(Learner& learner, const OptimizerOptions& options, int64_t max_ste
   return update(learner, options, Schedule{0, max_steps});
 }
 
-void restart(Learner& learner) {
-  learner.optimizer = make_optimizer_state(learner.parameters());
+void clear_optimizer_memory(Learner& learner) { learner.optimizer = make_optimizer_state(learner.parameters()); }
+
+void remember(Learner& learner) {
   learner.remembered.clear();
   for (const at::Tensor& each : learner.parameters()) learner.remembered.push_back(each.detach().clone());
 }
@@ -133,7 +134,7 @@ bool load_checkpoint(Learner& learner, const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return false;
   const at::NoGradGuard no_grad;
   const auto file = model::Safetensors::open(path);
-  if (file.contains("remembered.0")) restart(learner);  // a place for what is read below
+  if (file.contains("remembered.0")) remember(learner);  // a place for what is read below
   const auto state = state_of(learner);
   if (file.entries().size() != state.size() + 1) {
     fail("{}: the checkpoint is of another model or adapter; remove it to start this stage again", path.string());

@@ -41,7 +41,7 @@ struct Learner {
   std::shared_ptr<const model::Model> owned = {};    ///< the base, where training began by changing its weights
   at::Tensor value_head = {};                        ///< [hidden + 1] f32, PPO's critic (critic.h); undefined: none
   std::shared_ptr<model::TrainedWeights> full = {};  ///< full fine-tuning; null: the adapter is trained
-  std::vector<at::Tensor> remembered = {};           ///< see restart; empty: nothing
+  std::vector<at::Tensor> remembered = {};           ///< see remember; empty: nothing
 
   /// What computes with gradient. Good until the next update.
   model::Network network() const;
@@ -72,8 +72,11 @@ double update(Learner& learner, const OptimizerOptions& options, const Schedule&
 /// The same with one schedule for all steps.
 double update(Learner& learner, const OptimizerOptions& options, int64_t max_steps);
 
-/// A warm restart: clears AdamW's memory, and remembers the parameters as they are now, also through checkpoints.
-void restart(Learner& learner);
+/// AdamW begins as with a fresh learner.
+void clear_optimizer_memory(Learner& learner);
+
+/// Remembers the parameters as they are now, also through checkpoints.
+void remember(Learner& learner);
 
 /// Sets the parameters to the mean of those remembered and those of now, and forgets the former. Does nothing where
 /// nothing is remembered.
