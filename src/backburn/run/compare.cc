@@ -324,7 +324,7 @@ report::Table ranking_table(const Json& compared) {
   const auto& all = compared["defenses"];  // an audit certifies none
   const bool certified =
       std::any_of(all.begin(), all.end(), [](const Json& defense) { return !defense["certificate"].empty(); });
-  if (certified) table.header.push_back("largest p");
+  if (certified) table.header.emplace_back("largest p");
   for (const Json& defense : compared["defenses"]) {
     const Json& released = defense["released"];
     table.rows.push_back({defense["name"].get<std::string>(), "(before any attack)", decimals(released["harm"], 1), "",
