@@ -19,7 +19,7 @@ train::Learner copy_of(const train::Learner& learner) {
     }
   }
   if (learner.full) copy.full = std::make_shared<model::TrainedWeights>(*learner.full);
-  copy.optimizer = train::make_optimizer_state(copy.parameters());
+  train::clear_optimizer_memory(copy);
   return copy;
 }
 

@@ -321,11 +321,12 @@ report::Table ranking_table(const Json& compared) {
   report::Table table{{"defense", "attack", "harm", "falls", "signals", "refused", "over-refusal", "success",
                        "kept utility", "product"},
                       {}};
-  const auto& all = compared["defenses"];  // an audit certifies none
-  const bool certified =
-      std::any_of(all.begin(), all.end(), [](const Json& defense) { return !defense["certificate"].empty(); });
+  const Json& defenses = compared["defenses"];
+  const bool certified = std::any_of(defenses.begin(), defenses.end(), [](const Json& defense) {
+    return !defense["certificate"].empty();  // an audit certifies none
+  });
   if (certified) table.header.emplace_back("largest p");
-  for (const Json& defense : compared["defenses"]) {
+  for (const Json& defense : defenses) {
     const Json& released = defense["released"];
     table.rows.push_back({defense["name"].get<std::string>(), "(before any attack)", decimals(released["harm"], 1), "",
                           "", decimals(released["refusal_rate"], 2), decimals(released["over_refusal"], 3), "", "",

@@ -82,7 +82,7 @@ Learner make_learner(const model::Model& base, const LoraOptions& lora, uint64_t
     say(fmt::format("{}: gradients are computed by LibTorch's layers, which takes longer than the kernels do",
                     lora.use_peft ? "use_dora" : "full fine-tuning"));
   }
-  learner.optimizer = make_optimizer_state(learner.parameters());
+  clear_optimizer_memory(learner);
   return learner;
 }
 
@@ -96,7 +96,7 @@ model::Weights trained_weights(const Learner& learner) {
 void add_value_head(Learner& learner) {
   const auto options = at::TensorOptions(at::kFloat).device(learner.base->network().device());
   learner.value_head = at::zeros({learner.base->config.hidden_size + 1}, options).requires_grad_(true);
-  learner.optimizer = make_optimizer_state(learner.parameters());
+  clear_optimizer_memory(learner);
 }
 
 double update(Learner& learner, const OptimizerOptions& options, const Schedule& schedule) {
