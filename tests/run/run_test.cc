@@ -96,7 +96,7 @@ TEST(Data, FurtherPromptsAreOtherActivitiesForDefensesAlone) {
   DataOptions options;
   options.further_restricted = "bundled";
   const auto data = load_data(options);
-  EXPECT_EQ(data.further_restricted.size(), 330u);
+  EXPECT_EQ(data.further_restricted.size(), 396u);
   EXPECT_EQ(data.restricted_train.size(), load_data({}).restricted_train.size());
   std::set<std::string> known, further;
   for (const auto* prompts : {&data.restricted_train, &data.restricted_heldout}) {
