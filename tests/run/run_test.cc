@@ -117,7 +117,7 @@ TEST(Data, FurtherBenignPromptsHaveALookAlikeOfEveryFurtherActivity) {
   DataOptions options;
   options.further_restricted = options.further_benign = "bundled";
   const auto data = load_data(options);
-  EXPECT_EQ(data.further_benign.size(), 148u);
+  EXPECT_EQ(data.further_benign.size(), 164u);
   const auto without = load_data({});
   EXPECT_TRUE(without.further_benign.empty());
   EXPECT_EQ(data.benign_heldout.size(), without.benign_heldout.size());
