@@ -18,7 +18,7 @@ std::vector<text::Prompt> prompts_of(const std::string& path, const char* bundle
 }
 
 void split(const std::vector<text::Prompt>& prompts, const std::string& origin, std::vector<text::Prompt>& train,
-           std::vector<text::Prompt>& heldout) {
+           std::vector<text::Prompt>& heldout, bool training_needed) {
   const bool given = std::any_of(prompts.begin(), prompts.end(), [](const auto& p) { return p.split == "heldout"; });
   std::map<std::string, size_t> group_numbers;
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -30,11 +30,10 @@ void split(const std::vector<text::Prompt>& prompts, const std::string& origin, 
     }
     (prompt.split == "heldout" ? heldout : train).push_back(std::move(prompt));
   }
-  if (train.empty() || heldout.empty()) {
+  if (heldout.empty() || (train.empty() && training_needed)) {
     fail(
         "{}: {} prompts can't be split into training and held-out ones; give at least 3, or mark rows \"split\": "
-        "\"train\" "
-        "and \"heldout\"",
+        "\"train\" and \"heldout\"",
         origin, prompts.size());
   }
 }
@@ -134,7 +133,7 @@ model::Model load_model(const std::string& path_or_name, const Recipe& recipe) {
 PromptData load_data(const DataOptions& options) {
   PromptData data;
   split(prompts_of(options.restricted, "data/restricted.jsonl"), options.restricted, data.restricted_train,
-        data.restricted_heldout);
+        data.restricted_heldout, false);
   if (options.outright) {
     for (auto& prompt : prompts_of("", "data/outright.jsonl")) data.restricted_train.push_back(std::move(prompt));
   }
@@ -143,7 +142,7 @@ PromptData load_data(const DataOptions& options) {
   };
   data.further_restricted = further(options.further_restricted, "data/further_restricted.jsonl");
   data.further_benign = further(options.further_benign, "data/further_benign.jsonl");
-  split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout);
+  split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout, true);
   data.refusals = lines_of(source_of(options.refusals, "data/refusals.txt"), "refusals");
   data.wordings = lines_of(source_of(options.wordings, "data/wordings.txt"), "wordings", "{}");
   const auto questions = source_of(options.multiple_choice, "data/multiple_choice.jsonl");

@@ -76,7 +76,8 @@ struct PromptData {
 };
 
 /// Reads the files. Where a file has no held-out rows, every third group (activity) of it is held out, or every third
-/// row when it has no groups. Errors: a file's own, and too few rows to split.
+/// row when it has no groups. Restricted prompts may all be held out, for what trains on none (certify, eval). Errors:
+/// a file's own, and too few rows to split.
 PromptData load_data(const DataOptions& options);
 
 /// The recipe file of that path, or the bundled one of that name ("demo", "demo-vendor", "smoke").
