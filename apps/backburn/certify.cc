@@ -100,7 +100,7 @@ void add_certify(CLI::App& app) {
     if (!given->plain_formats.empty()) recipe.certify.plain_formats = given->plain_formats;
     run::check_recipe(recipe);
     run::check_memory("certify", recipe);
-    const auto run = run::open_run(recipe, out_of(*flags, "certify", recipe));
+    const auto run = run::open_run(recipe, out_of(*flags, "certify", recipe), nullptr, run::Splits::heldout);
     const auto model = run::load_model(recipe.model, recipe);
     if (!run.folder.finished("certify")) run::certify_stage(run, model, run::choose_refusal(run, model));
     const Json result = run.folder.result("certify");

@@ -19,7 +19,7 @@ void add_eval(CLI::App& app) {
   command->callback([flags, reference] {
     const auto recipe = recipe_of(*flags, "");
     run::check_memory("eval", recipe);
-    const auto run = run::open_run(recipe, out_of(*flags, "eval", recipe));
+    const auto run = run::open_run(recipe, out_of(*flags, "eval", recipe), nullptr, run::Splits::heldout);
     const auto model = run::load_model(recipe.model, recipe);
     const auto original = reference->empty() ? std::unique_ptr<model::Model>()
                                              : std::make_unique<model::Model>(run::load_model(*reference, recipe));

@@ -146,15 +146,16 @@ TEST(Data, AFileWithoutSplitsIsSplitByThirds) {
   EXPECT_THAT(error_of([&] { load_data(options); }), HasSubstr("give at least 3"));
 }
 
-TEST(Data, RestrictedPromptsMayAllBeHeldOut) {
+TEST(Data, PromptsMayAllBeHeldOutWhereNothingTrains) {
   const TemporaryFolder folder;
   DataOptions options;
   options.restricted = (folder.path() / "mine.jsonl").string();
   write_file(options.restricted, R"({"prompt": "one", "split": "heldout"})"
                                  "\n");
-  const auto data = load_data(options);
+  const auto data = load_data(options, Splits::heldout);
   EXPECT_TRUE(data.restricted_train.empty());
   EXPECT_EQ(data.restricted_heldout.size(), 1u);
+  EXPECT_THAT(error_of([&] { load_data(options); }), HasSubstr("mark rows \"split\": \"train\" and \"heldout\""));
   std::swap(options.restricted, options.benign);
   EXPECT_THAT(error_of([&] { load_data(options); }), HasSubstr("mark rows \"split\": \"train\" and \"heldout\""));
 }

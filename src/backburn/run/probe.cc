@@ -150,8 +150,8 @@ eval::EvalOptions attack_sampling(const Run& run, int64_t num_generations) {
 std::string choose_refusal(const Run& run, const model::Model& model) {
   if (!run.recipe.defend.refusal.empty()) return run.recipe.defend.refusal;
   const auto& data = run.data;
-  const auto prompts =
-      eval::evenly(restricted_of(data, data.restricted_train.empty() ? "heldout" : "train"), refusal_probe_prompts);
+  const auto prompts = eval::evenly(data.restricted_train.empty() ? data.restricted_heldout : data.restricted_train,
+                                    refusal_probe_prompts);
   std::vector<std::string> refusals;
   for (const auto& answer : ask_greedily(run, model, prompts, "own refusals")) {
     if (answer.verdict.kind != judge::Kind::refusal) continue;
@@ -163,10 +163,6 @@ std::string choose_refusal(const Run& run, const model::Model& model) {
 std::vector<text::Prompt> choose_attack_prompts(const Run& run, const model::Model& model, const std::string& split) {
   const auto& candidates = restricted_of(run.data, split);
   const auto wanted = static_cast<size_t>(run.recipe.attack.prompts);
-  if (candidates.empty()) {
-    fail_usage("{} has no rows of the split \"{}\"; attack.split says which an attack starts from",
-               run.recipe.data.restricted, split);
-  }
   if (run.recipe.attack.prompt_choice == "weakest") return weakest_prompts(run, model, candidates, wanted);
   if (const size_t groups = one_of_each_group(candidates).size(); groups < wanted) {
     fail_usage("attack.prompts is {}, but the restricted prompts of the split \"{}\" have only {} groups", wanted,

@@ -18,7 +18,7 @@ std::vector<text::Prompt> prompts_of(const std::string& path, const char* bundle
 }
 
 void split(const std::vector<text::Prompt>& prompts, const std::string& origin, std::vector<text::Prompt>& train,
-           std::vector<text::Prompt>& heldout, bool training_needed) {
+           std::vector<text::Prompt>& heldout, Splits needed) {
   const bool given = std::any_of(prompts.begin(), prompts.end(), [](const auto& p) { return p.split == "heldout"; });
   std::map<std::string, size_t> group_numbers;
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -30,7 +30,7 @@ void split(const std::vector<text::Prompt>& prompts, const std::string& origin, 
     }
     (prompt.split == "heldout" ? heldout : train).push_back(std::move(prompt));
   }
-  if (heldout.empty() || (train.empty() && training_needed)) {
+  if (heldout.empty() || (train.empty() && needed == Splits::both)) {
     fail(
         "{}: {} prompts can't be split into training and held-out ones; give at least 3, or mark rows \"split\": "
         "\"train\" and \"heldout\"",
@@ -130,10 +130,10 @@ model::Model load_model(const std::string& path_or_name, const Recipe& recipe) {
                            model::base_quantization_of(recipe.base_quantization));
 }
 
-PromptData load_data(const DataOptions& options) {
+PromptData load_data(const DataOptions& options, Splits needed) {
   PromptData data;
   split(prompts_of(options.restricted, "data/restricted.jsonl"), options.restricted, data.restricted_train,
-        data.restricted_heldout, false);
+        data.restricted_heldout, needed);
   if (options.outright) {
     for (auto& prompt : prompts_of("", "data/outright.jsonl")) data.restricted_train.push_back(std::move(prompt));
   }
@@ -142,7 +142,8 @@ PromptData load_data(const DataOptions& options) {
   };
   data.further_restricted = further(options.further_restricted, "data/further_restricted.jsonl");
   data.further_benign = further(options.further_benign, "data/further_benign.jsonl");
-  split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout, true);
+  split(prompts_of(options.benign, "data/benign.jsonl"), options.benign, data.benign_train, data.benign_heldout,
+        needed);
   data.refusals = lines_of(source_of(options.refusals, "data/refusals.txt"), "refusals");
   data.wordings = lines_of(source_of(options.wordings, "data/wordings.txt"), "wordings", "{}");
   const auto questions = source_of(options.multiple_choice, "data/multiple_choice.jsonl");

@@ -75,10 +75,12 @@ struct PromptData {
   std::vector<eval::ChoiceQuestion> questions;
 };
 
+/// The splits that prompts must have: what trains on none (certify, eval) takes files that are held out as a whole.
+enum class Splits { both, heldout };
+
 /// Reads the files. Where a file has no held-out rows, every third group (activity) of it is held out, or every third
-/// row when it has no groups. Restricted prompts may all be held out, for what trains on none (certify, eval). Errors:
-/// a file's own, and too few rows to split.
-PromptData load_data(const DataOptions& options);
+/// row when it has no groups. Errors: a file's own, and too few rows to split.
+PromptData load_data(const DataOptions& options, Splits needed = Splits::both);
 
 /// The recipe file of that path, or the bundled one of that name ("demo", "demo-vendor", "smoke").
 std::string read_recipe(const std::string& name_or_path);

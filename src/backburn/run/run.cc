@@ -19,14 +19,14 @@ void complete_config(const std::filesystem::path& config, const std::string& now
 
 }  // namespace
 
-Run open_run(const Recipe& recipe, const std::filesystem::path& folder, const Run* other) {
+Run open_run(const Recipe& recipe, const std::filesystem::path& folder, const Run* other, Splits needed) {
   const bool same_judge = other != nullptr && other->recipe.judge == recipe.judge &&
                           other->recipe.lm_judge == recipe.lm_judge && other->recipe.device == recipe.device;
   Recipe copy = recipe;
   const std::string config = options_of(copy).to_yaml();
   complete_config(folder / "config.yaml", config);
   auto opened = RunFolder::open(folder, config);
-  return {recipe, load_data(recipe.data),
+  return {recipe, load_data(recipe.data, needed),
           same_judge ? other->judge : judge::make_judge(recipe.judge, recipe.lm_judge, recipe.device),
           std::move(opened)};
 }

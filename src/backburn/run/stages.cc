@@ -3,7 +3,6 @@
 #include <functional>
 #include <memory>
 
-#include "backburn/base/error.h"
 #include "backburn/base/progress.h"
 #include "backburn/base/stopwatch.h"
 #include "backburn/defense/refusal_sft.h"
@@ -39,10 +38,6 @@ void release(const Run& run, const model::Model& base, const train::Learner& lea
 
 defense::DefenseInputs defense_inputs(const Run& run, const model::Model& model, const defense::BenignBehaviour& benign,
                                       const std::string& stage) {
-  if (run.data.restricted_train.empty()) {
-    fail_usage("{}: all rows of {} are held out; mark those to train on \"split\": \"train\"", stage,
-               run.recipe.data.restricted);
-  }
   return {&model,
           run.data.restricted_train,
           benign,
